@@ -1,0 +1,208 @@
+"""The settings of a run: defined once, here. YAML files and the command line are derived from them.
+
+The defaults are the blog's recipe with lambda = 0.01. A file in `configs/` holds only what differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import jsonargparse
+from jsonargparse.typing import ClosedUnitInterval, restricted_number_type
+
+PositiveCount = restricted_number_type("PositiveCount", int, [(">", 0), ("<", 2**31)])
+Count = restricted_number_type("Count", int, [(">=", 0), ("<", 2**31)])
+Channels = restricted_number_type("Channels", int, [(">", 0), ("<=", 4096)])
+NonNegativeNumber = restricted_number_type("NonNegativeNumber", float, [(">=", 0), ("<", float("inf"))])
+FiniteNumber = restricted_number_type("FiniteNumber", float, [(">", float("-inf")), ("<", float("inf"))])
+Fraction = restricted_number_type("Fraction", float, [(">=", 0), ("<", 1)])
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every setting of a training run."""
+
+    # --- data
+    dataset: Literal["mnist", "fashion_mnist", "digits", "auto"] = "mnist"
+    """which images; auto is MNIST if it can be had, else scikit-learn's small digits"""
+    data_dir: str = field(default_factory=lambda: os.environ.get("CENTERLOSS_DATA", "data"))
+    """folder that holds <dataset>/ with the IDX files; by default $CENTERLOSS_DATA, else data"""
+    validation_fraction: Fraction = 0.2
+    """part of the training images that is held out, stratified; 0: nothing is evaluated before the end"""
+    split_seed: Count = 0
+    """which images are held out; apart from seed, so that runs with other seeds share their split"""
+    input_range: Literal["unit", "centered"] = "unit"
+    """unit: pixel / 255, in 0..1 (blog); centered: (pixel - 127.5) / 128 (paper)"""
+
+    # --- network
+    channels: tuple[Channels, Channels, Channels] = (32, 64, 128)
+    """channels of the three pairs of convolutions"""
+    batch_norm: bool = True
+    """batch norm after each convolution (blog), or a bias in it (paper)"""
+    batch_norm_decay: ClosedUnitInterval = 0.999
+    """decay per step of the moving averages that evaluation uses"""
+    prelu_start: FiniteNumber = 0.0
+    """first slope of each PReLU: 0 in the blog, 0.25 in the paper's code"""
+    third_pool_size: Literal[2, 3] = 2
+    """window of the third max-pool, stride 2: 2 in the blog, 3 in the paper's code"""
+    feature_activation: Literal["prelu", "linear"] = "prelu"
+    """what follows the 2-D feature layer"""
+    classifier_bias: bool = True
+    """bias in the last layer; without one the clusters lie on a ring (paper)"""
+    weight_init: Literal["truncated_normal", "xavier"] = "truncated_normal"
+    """truncated normal of stddev 0.1 (blog), or uniform within sqrt(3 / fan_in), as Caffe's (paper)"""
+
+    # --- loss, Eq. 5
+    center_loss: Literal["gather", "naive"] = "gather"
+    """Eq. 2 by tf.gather, or by the loop over the classes"""
+    center_loss_weight: NonNegativeNumber = 0.01
+    """lambda of Eq. 5; 0 is the softmax baseline"""
+    center_loss_reduction: Literal["sum", "mean"] = "sum"
+    """L_C over the batch, beside a mean cross entropy: summed (blog), or divided by B (paper's code)"""
+    center_loss_warmup_steps: Count = 0
+    """steps over which lambda rises linearly from 0 to its value"""
+    center_alpha: ClosedUnitInterval = 0.5
+    """alpha of Eq. 4, the rate of the centers"""
+
+    # --- optimizer
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam with TensorFlow's defaults, or sgd with momentum"""
+    momentum: Fraction = 0.9
+    """of sgd"""
+    weight_decay: NonNegativeNumber = 0.0
+    """times half the squared kernels, added to the loss; biases, slopes and batch norm are spared"""
+    learning_rate: NonNegativeNumber = 1e-3
+    """the constant rate, the peak of one_cycle, or the first rate of multi_step"""
+    schedule: Literal["constant", "one_cycle", "multi_step"] = "constant"
+    """how the learning rate goes over the steps"""
+    one_cycle_rise: ClosedUnitInterval = 0.3
+    """one_cycle: the part of all steps over which the rate rises"""
+    multi_step_at: tuple[PositiveCount, ...] = ()
+    """multi_step: the steps at which the rate drops, ascending"""
+    multi_step_factor: NonNegativeNumber = 0.8
+    """multi_step: what the rate is multiplied by at each of them"""
+    batch_size: PositiveCount = 100
+    """B, images a step; the last batch of an epoch may be shorter"""
+    steps: PositiveCount = 16000
+    """training steps in all"""
+    seed: Count = 0
+    """of initial weights and data order"""
+
+    # --- the run
+    log_every_steps: PositiveCount = 100
+    """steps between rows of metrics.csv, and lines or events"""
+    evaluate_every_steps: PositiveCount = 1000
+    """steps between evaluations of the whole validation split"""
+    checkpoint_every_steps: PositiveCount = 1000
+    """steps between checkpoints"""
+    output_dir: str = "outputs"
+    """folder that gets the run's folder"""
+    run_name: str | None = None
+    """name of the run's folder; by default <config>-<time>"""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what a field's type alone can't tell."""
+        if self.run_name is not None and (Path(self.run_name).name != self.run_name or self.run_name in ("", "..")):
+            raise ValueError(f"run_name: expected the plain name of a folder, got {self.run_name!r}")
+        for name in ("data_dir", "output_dir"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: expected a folder, got an empty text")
+        if list(self.multi_step_at) != sorted(set(self.multi_step_at)):
+            raise ValueError(f"multi_step_at: expected ascending steps, got {list(self.multi_step_at)}")
+        if self.schedule == "multi_step" and not self.multi_step_at:
+            raise ValueError("multi_step_at: schedule multi_step needs the steps at which the rate drops, got none")
+
+    @property
+    def lambda_eff(self) -> float:
+        """Weight of L_C / B beside the mean cross entropy, by which runs of either reduction compare."""
+        return self.center_loss_weight * (self.batch_size if self.center_loss_reduction == "sum" else 1)
+
+
+# What a resumed run may change: none of it alters the variables, or which images come when.
+RESUMABLE = {
+    "data_dir", "steps", "learning_rate", "schedule", "one_cycle_rise", "multi_step_at", "multi_step_factor",
+    "center_loss", "center_loss_weight", "center_loss_warmup_steps",
+    "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps",
+}  # fmt: skip
+
+
+class CommandLine(NamedTuple):
+    """What the user asked train_mnist.py for."""
+
+    config: Config
+    run_folder: Path  # to make, or to go on with
+    resume: bool
+    overwrite: bool
+
+
+def parse_command_line(arguments: list[str]) -> CommandLine:
+    """Reads the settings: the defaults, then `--config` or the resumed run's own, then the single options.
+
+    Args:
+        arguments: the words after the program's name.
+
+    Raises:
+        SystemExit: code 2 and a message that names the field, if anything is unknown, out of range, or may not
+            change in a resumed run.
+    """
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+        if options.resume is None:
+            config = _config(options)
+            file = options.config and options.config[-1]
+            name = config.run_name or f"{Path(str(file)).stem if file else 'blog'}-{time.strftime('%Y%m%d-%H%M%S')}"
+            return CommandLine(config, Path(config.output_dir) / name, resume=False, overwrite=options.overwrite)
+        if options.config or options.overwrite:
+            parser.error("--resume goes on with the run's own settings: leave out --config and --overwrite")
+        saved = Path(options.resume) / "config.yaml"
+        if not saved.is_file():
+            parser.error(f"--resume {options.resume}: no config.yaml there; see the folders in outputs/")
+        config = _config(parser.parse_args(["--config", str(saved), *arguments]))
+        before = load(saved)
+    except (ValueError, OSError) as error:  # what jsonargparse lets through: cross-field checks, unreadable files
+        parser.error(f"{error}")
+    for name, was in dataclasses.asdict(before).items():
+        if name not in RESUMABLE and getattr(config, name) != was:
+            parser.error(
+                f"--{name}: a resumed run keeps its {name} = {was}; "
+                f"only these may change: {', '.join(sorted(RESUMABLE))}"
+            )
+    return CommandLine(config, Path(options.resume), resume=True, overwrite=False)
+
+
+def load(path: Path) -> Config:
+    """The settings of a YAML file over the defaults.
+
+    Raises:
+        SystemExit: as parse_command_line.
+    """
+    return _config(_parser().parse_args(["--config", str(path)]))
+
+
+def to_yaml(config: Config) -> str:
+    """Every setting as YAML, which `--config` reads back."""
+    return _parser().dump(jsonargparse.Namespace(**dataclasses.asdict(config)))
+
+
+def _parser() -> jsonargparse.ArgumentParser:
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = jsonargparse.ArgumentParser(
+        prog="train_mnist.py",
+        description="Trains LeNet++ with center loss and draws its 2-D features.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="YAML file of settings; the single options go over it")
+    parser.add_argument("--resume", type=str | None, metavar="RUN", help="go on with the run in this folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
+    parser.add_class_arguments(Config)
+    return parser
+
+
+def _config(options: jsonargparse.Namespace) -> Config:
+    return Config(**{field.name: options[field.name] for field in dataclasses.fields(Config)})

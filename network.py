@@ -1,0 +1,139 @@
+"""LeNet++ with a 2-D feature layer, as pure functions on tensors.
+
+[5×5 convolution → batch norm or bias → PReLU] twice, then max-pool: three such stages, a fully connected layer to
+the 2-D feature, a fully connected classifier. The defaults of `config.py` make it the blog's, `configs/paper/` the
+paper's (Table 1). Every layer is `layer(x, scope, size, *, options)`; variables are float32 and shared between calls
+with the same scope, so that calling `lenet` once for training and once for evaluation makes two towers of one network.
+
+Letters in the shapes: B batch, H height, W width, K channels, C classes, D feature width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+FEATURE_WIDTH = 2  # D: the features can be plotted as they are
+
+
+class Outputs(NamedTuple):
+    """What one tower of the network gives."""
+
+    features: tf.Tensor  # [B, D] float32, the x_i
+    logits: tf.Tensor  # [B, C] float32
+
+
+def initializer(kind: str) -> tf.compat.v1.initializers.variance_scaling:
+    """The initializer of kernels: `truncated_normal` of stddev 0.1, or `xavier`, uniform within ±sqrt(3 / fan_in)."""
+    if kind == "truncated_normal":
+        return tf.compat.v1.truncated_normal_initializer(stddev=0.1)
+    if kind == "xavier":
+        return tf.compat.v1.variance_scaling_initializer(scale=1.0, mode="fan_in", distribution="uniform")
+    raise ValueError(f"initializer: expected truncated_normal or xavier, got {kind!r}")
+
+
+def variable(name: str, shape: list[int], init, *, trainable: bool = True) -> tf.Variable:
+    """A float32 variable of the current scope, made at the first call and found again by the next ones."""
+    return tf.compat.v1.get_variable(
+        name, shape, tf.float32, init, trainable=trainable, use_resource=True
+    )  # fmt: skip
+
+
+def prelu(x: tf.Tensor, scope: str, *, start: float) -> tf.Tensor:
+    """max(0, x) + slope · min(0, x), with one learned slope a channel (the last axis), starting at `start`."""
+    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
+        slope = variable("slope", [x.shape[-1]], tf.compat.v1.constant_initializer(start))
+    return tf.maximum(x, 0) + tf.cast(slope, x.dtype) * tf.minimum(x, 0)
+
+
+def normalize(x: tf.Tensor, scope: str, *, decay: float, training: bool) -> tf.Tensor:
+    """Batch norm over B, H, W with scale and offset, epsilon 0.001.
+
+    In training, by the statistics of the batch, and the updates of the moving averages join UPDATE_OPS; in
+    evaluation, by the moving averages.
+    """
+    channels = [x.shape[-1]]
+    zeros, ones = tf.compat.v1.zeros_initializer(), tf.compat.v1.ones_initializer()
+    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
+        scale, offset = variable("scale", channels, ones), variable("offset", channels, zeros)
+        moving_mean = variable("moving_mean", channels, zeros, trainable=False)
+        moving_variance = variable("moving_variance", channels, ones, trainable=False)
+    if not training:
+        return tf.compat.v1.nn.fused_batch_norm(
+            x, scale, offset, moving_mean, moving_variance, epsilon=0.001, is_training=False
+        )[0]
+    y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=0.001, is_training=True)
+    for moving, batch in ((moving_mean, mean), (moving_variance, variance)):
+        update = moving.assign_sub((1.0 - decay) * (moving - batch), read_value=False)
+        tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.UPDATE_OPS, update)
+    return y
+
+
+def conv(x: tf.Tensor, scope: str, channels: int, *, init, bias: bool) -> tf.Tensor:
+    """5×5 convolution, SAME, stride 1, in the dtype of `x`: [B, H, W, K] to [B, H, W, channels]."""
+    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
+        kernel = variable("kernel", [5, 5, x.shape[-1], channels], init)
+        y = tf.nn.conv2d(x, tf.cast(kernel, x.dtype), strides=1, padding="SAME")
+        if bias:
+            y = tf.nn.bias_add(y, tf.cast(variable("bias", [channels], tf.compat.v1.zeros_initializer()), x.dtype))
+    return y
+
+
+def dense(x: tf.Tensor, scope: str, size: int, *, init, bias: bool) -> tf.Tensor:
+    """Fully connected: [B, K] to [B, size]."""
+    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
+        y = tf.matmul(x, variable("kernel", [x.shape[-1], size], init))
+        if bias:
+            y = tf.nn.bias_add(y, variable("bias", [size], tf.compat.v1.zeros_initializer()))
+    return y
+
+
+def lenet(
+    images: tf.Tensor,
+    scope: str,
+    num_classes: int,
+    *,
+    training: bool,
+    channels: tuple[int, int, int],
+    batch_norm: bool,
+    batch_norm_decay: float,
+    prelu_start: float,
+    third_pool_size: int,
+    feature_activation: str,
+    classifier_bias: bool,
+    weight_init: str,
+    trunk_dtype: tf.DType = tf.float32,
+) -> Outputs:
+    """One tower of LeNet++.
+
+    Args:
+        images: [B, 28, 28] float32, scaled as the recipe wants them.
+        scope: of the variables.
+        num_classes: C.
+        training: whether batch norm uses, and records, the statistics of the batch.
+        channels: of the three stages.
+        batch_norm: batch norm after each convolution; without it the convolutions have a bias.
+        batch_norm_decay: of the moving averages, per step.
+        prelu_start: first slope of each PReLU.
+        third_pool_size: window of the third max-pool, 2 or 3, stride 2; either leaves 3×3.
+        feature_activation: `prelu` or `linear`, after the feature layer.
+        classifier_bias: whether the last layer has a bias.
+        weight_init: `truncated_normal` or `xavier`.
+        trunk_dtype: of the convolutional stages' activations and products; all else is float32.
+    """
+    init = initializer(weight_init)
+    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
+        x = tf.cast(images, trunk_dtype)[..., tf.newaxis]  # [B, 28, 28, 1]
+        for stage, (width, pool) in enumerate(zip(channels, (2, 2, third_pool_size), strict=True), start=1):
+            for half in ("a", "b"):
+                x = conv(x, f"conv{stage}{half}", width, init=init, bias=not batch_norm)
+                if batch_norm:
+                    x = normalize(x, f"norm{stage}{half}", decay=batch_norm_decay, training=training)
+                x = prelu(x, f"prelu{stage}{half}", start=prelu_start)
+            x = tf.nn.max_pool2d(x, pool, strides=2, padding="VALID")
+        x = tf.cast(x, tf.float32)  # [B, 3, 3, K]
+        x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
+        x = dense(x, "feature", FEATURE_WIDTH, init=init, bias=True)
+        features = prelu(x, "feature_prelu", start=prelu_start) if feature_activation == "prelu" else x
+        return Outputs(features, dense(features, "classifier", num_classes, init=init, bias=classifier_bias))

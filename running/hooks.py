@@ -1,0 +1,180 @@
+"""What rides along in a training session: finite check, collapse warning, table rows, progress, the stop.
+
+Every hook takes the same `scalars`, tensors by name, which are fetched with each training step; `step` among them is
+the number of steps done before. They know nothing of what is trained.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import tensorflow as tf
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from running.signals import StopSignals
+
+Scalars = Mapping[str, tf.Tensor]
+
+
+class NonFiniteError(Exception):
+    """A loss or a variable is not finite. The message says where."""
+
+
+class ScalarsHook(tf.compat.v1.train.SessionRunHook):
+    """Fetches `scalars` with each step and hands their values to `after_step`."""
+
+    def __init__(self, scalars: Scalars) -> None:
+        self._scalars = dict(scalars)
+
+    def before_run(self, run_context):
+        return tf.compat.v1.train.SessionRunArgs(self._scalars)
+
+    def after_run(self, run_context, run_values):
+        values = run_values.results
+        self.after_step(int(values["step"]) + 1, values)
+
+    def after_step(self, step: int, values: Mapping[str, float]) -> None:
+        """Called after each training step, `step` of them done so far, with the values of `scalars`."""
+        raise NotImplementedError
+
+
+class FiniteHook(ScalarsHook):
+    """Raises NonFiniteError after the first step with a scalar that is not finite, before anything is saved.
+
+    Raising, unlike a requested stop, ends a MonitoredSession without a checkpoint: the newest stays a finite one.
+    """
+
+    def after_step(self, step, values):
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            rest = ", ".join(f"{name} {value:.6g}" for name, value in values.items() if name != "step")
+            raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite ({rest})")
+
+
+class FiniteVariables(tf.compat.v1.train.CheckpointSaverListener):
+    """Raises NonFiniteError before a save if any of the float `variables` holds a NaN or an infinity.
+
+    To be made while the graph can still grow.
+    """
+
+    def __init__(self, variables: list[tf.Variable]) -> None:
+        floats = [variable for variable in variables if variable.dtype.is_floating]
+        self._names = [variable.op.name for variable in floats]
+        self._all_finite = tf.stack([tf.reduce_all(tf.math.is_finite(variable)) for variable in floats])
+
+    def before_save(self, session, global_step_value):
+        finite = session.run(self._all_finite)
+        bad = [name for name, is_finite in zip(self._names, finite, strict=True) if not is_finite]
+        if bad:
+            raise NonFiniteError(f"step {global_step_value}: variables not finite: {', '.join(bad[:5])}")
+
+
+class CollapseHook(ScalarsHook):
+    """Warns once when for `patience` steps on end the features are all but equal and nothing is learned.
+
+    Args:
+        scalars: with `feature_spread` (feature units) and `cross_entropy` among them.
+        num_classes: C; a network that tells nothing apart has a cross entropy of ln C.
+        patience: steps on end.
+        warn: called with the message.
+    """
+
+    def __init__(self, scalars: Scalars, num_classes: int, patience: int, warn: Callable[[str], None]) -> None:
+        super().__init__(scalars)
+        self._chance, self._patience, self._warn = math.log(num_classes), patience, warn
+        self._steps = 0
+
+    def after_step(self, step, values):
+        collapsed = values["feature_spread"] < 0.05 and values["cross_entropy"] > self._chance - 0.1
+        self._steps = self._steps + 1 if collapsed else 0
+        if self._steps == self._patience:
+            self._warn(
+                f"warning: step {step}: collapse, for {self._patience} steps the features have been all but equal "
+                f"(spread {values['feature_spread']:.2g}) and the cross entropy near ln C = {self._chance:.2f}. "
+                "The center loss outweighs the cross entropy: try a smaller --center_loss_weight, "
+                "or let it rise slowly by --center_loss_warmup_steps"
+            )
+
+
+class TableHook(ScalarsHook):
+    """Hands a row, `step` and the values, to `append` every `every_steps` and at `last_step`."""
+
+    def __init__(
+        self, scalars: Scalars, every_steps: int, last_step: int, append: Callable[[dict[str, object]], None]
+    ) -> None:
+        super().__init__(scalars)
+        self._every_steps, self._last_step, self._append = every_steps, last_step, append
+
+    def after_step(self, step, values):
+        if step % self._every_steps == 0 or step == self._last_step:
+            # Nine digits give back every float32 exactly.
+            self._append({"step": step} | {name: f"{value:.9g}" for name, value in values.items() if name != "step"})
+
+
+class ProgressHook(ScalarsHook):
+    """A progress bar on a terminal; elsewhere a line every `every_steps`. An estimate after a few steps on both.
+
+    Attributes:
+        seconds, steps: taken and done since the first step, which also pays for setting things up and is left out.
+    """
+
+    def __init__(self, scalars: Scalars, shown: tuple[str, ...], first_step: int, last_step: int, every_steps: int):
+        super().__init__(scalars)
+        self._shown, self._first_step, self._last_step, self._every_steps = shown, first_step, last_step, every_steps
+        self._started: float | None = None
+        self.seconds, self.steps = 0.0, 0
+        self.note = ""  # joins the line: what was last evaluated
+        self._bar = None
+        if sys.stdout.isatty():
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+            self._bar = Progress(*columns)
+            self._task = self._bar.add_task("", total=last_step, completed=first_step)
+
+    def begin(self):
+        if self._bar:
+            self._bar.start()
+
+    def after_step(self, step, values):
+        if self._started is None:
+            self._started = time.perf_counter()
+            return
+        self.seconds, self.steps = time.perf_counter() - self._started, self.steps + 1
+        if self.steps == 20 and step < self._last_step:
+            left = (self._last_step - step) * self.seconds / self.steps
+            print(
+                f"about {left / 60:.1f} minutes for {self._last_step - step:,} more steps "
+                f"({1000 * self.seconds / self.steps:.0f} ms a step)",
+                flush=True,
+            )
+        texts = [f"{name} {values[name]:.4g}" for name in self._shown]
+        if self._bar:
+            texts += [f"{self.steps / self.seconds:.1f} steps/s", self.note]
+            self._bar.update(self._task, completed=step, description=" ".join(texts))
+        elif step % self._every_steps == 0 or step == self._last_step:
+            print(f"step {step}/{self._last_step} " + " ".join([*texts, self.note]), flush=True)
+
+    def close(self) -> None:
+        """Ends the bar. Not `end`, which a session that fails does not call."""
+        if self._bar:
+            self._bar.stop()
+
+
+class StopHook(tf.compat.v1.train.SessionRunHook):
+    """Asks the session to stop, which makes it save, once a signal has been received."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        self._signals = signals
+
+    def after_run(self, run_context, run_values):
+        if self._signals.received is not None:
+            run_context.request_stop()
+
+
+def write_events(folder: Path, step: int, values: Mapping[str, float]) -> None:
+    """Adds `values` by tag to the event file that the session of this process writes in `folder`."""
+    tagged = [tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+    tf.compat.v1.summary.FileWriterCache.get(str(folder)).add_summary(tf.compat.v1.Summary(value=tagged), step)

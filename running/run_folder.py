@@ -1,0 +1,142 @@
+"""A run's folder: its name and lock, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+MARKER = ".run"  # in every folder made here: the lock, with its holder's process id
+
+
+class RunFolderError(Exception):
+    """The folder can't be used. The message names it and says what to do."""
+
+
+@contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` and renames it to `path` at the end; on an error nothing stays.
+
+    Whoever reads `path` finds the old file or the new one, whatever moment the process dies at.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes `value` as indented JSON, whole; a NaN or an infinity is a ValueError, not invalid JSON."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    with write_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def create(folder: Path, *, overwrite: bool) -> None:
+    """Makes an empty run folder.
+
+    Args:
+        folder: where; its parents are made too.
+        overwrite: remove an earlier run that stands there.
+
+    Raises:
+        RunFolderError: if something stands there and `overwrite` is off, if it is no run of this program (no
+            marker in it), or if it is in use.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not overwrite:
+            raise RunFolderError(
+                f"{folder}: already exists; choose another --run_name, go on with it by --resume {folder}, "
+                "or replace it with --overwrite"
+            )
+        if not (folder / MARKER).is_file():
+            raise RunFolderError(
+                f"{folder}: not a run folder of this program (no {MARKER} in it), so it is not removed"
+            )
+        with locked(folder):
+            shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the run folder for this process; the kernel lets go of it when the process dies, however it dies.
+
+    Raises:
+        RunFolderError: if it is no run folder, or another process holds it, whose id the message gives.
+    """
+    if not (folder / MARKER).is_file():
+        raise RunFolderError(f"{folder}: no run here (no {MARKER} in it); see the folders in {folder.parent}/")
+    with (folder / MARKER).open("r+", encoding="utf-8") as marker:
+        try:
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunFolderError(
+                f"{folder}: in use by process {marker.read().strip() or '(unknown)'}; wait for it, or stop it first"
+            ) from None
+        marker.truncate(0)
+        marker.write(f"{os.getpid()}\n")
+        marker.flush()
+        yield
+
+
+class TableFile:
+    """A CSV file with a growing number of rows, each keyed by its `step` and on disk as soon as it is written.
+
+    Args:
+        path: the file; made with its first row.
+        keep_to: rows of a later step are dropped, and a torn last row: what a resumed run writes again.
+    """
+
+    def __init__(self, path: Path, *, keep_to: int) -> None:
+        self.path = path
+        if path.exists():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) <= keep_to]
+            with write_whole(path) as temporary:
+                temporary.write_text("".join(lines[:1] + kept), encoding="utf-8")
+
+    def append(self, row: Mapping[str, object]) -> None:
+        """Adds a row; the first one also writes the header. Floats are written so that they read back exactly."""
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by column name; none where there is no file yet."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        RunFolderError: if it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{path}: not readable as JSON ({error}); delete it and resume the run") from None

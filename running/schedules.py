@@ -1,0 +1,47 @@
+"""Numbers as functions of the training step, as graph ops on the scalar `step` (steps done so far)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def warm_up(step: tf.Tensor, value: float, warmup_steps: int) -> tf.Tensor:
+    """0 at step 0, rising linearly to `value` at `warmup_steps` and staying there; float32 scalar."""
+    if warmup_steps == 0:
+        return tf.constant(value, tf.float32)
+    return value * tf.minimum(tf.cast(step, tf.float32) / warmup_steps, 1.0)
+
+
+def constant(step: tf.Tensor, value: float) -> tf.Tensor:
+    """`value` at every step; float32 scalar."""
+    del step
+    return tf.constant(value, tf.float32)
+
+
+def one_cycle(step: tf.Tensor, peak: float, steps: int, rise: float) -> tf.Tensor:
+    """One cycle of half cosines (Smith, "Super-Convergence", 2017): peak / 25 to peak to peak / 10,000.
+
+    Args:
+        step: integer scalar, steps done.
+        peak: the highest rate.
+        steps: length of the whole cycle; after it the rate stays at its end.
+        rise: the part of `steps`, in [0, 1], that the rise takes.
+    """
+    done = tf.minimum(tf.cast(step, tf.float32), float(steps))
+    top = rise * steps
+
+    def half_cosine(start: float, end: float, part: tf.Tensor) -> tf.Tensor:
+        return end + (start - end) * 0.5 * (1.0 + tf.cos(math.pi * part))
+
+    rising = half_cosine(peak / 25, peak, done / max(top, 1.0))
+    falling = half_cosine(peak, peak / 1e4, (done - top) / max(steps - top, 1.0))
+    return tf.where(done < top, rising, falling)
+
+
+def multi_step(step: tf.Tensor, first: float, at: Sequence[int], factor: float) -> tf.Tensor:
+    """`first`, multiplied by `factor` at each of the steps `at`; float32 scalar."""
+    drops = tf.reduce_sum(tf.cast(tf.cast(step, tf.int64) >= tf.constant(list(at), tf.int64), tf.float32))
+    return first * tf.pow(tf.constant(factor, tf.float32), drops)

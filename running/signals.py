@@ -1,0 +1,52 @@
+"""SIGINT and SIGTERM: noted while a session trains, so that it can checkpoint; raised at any other time."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopped(BaseException):
+    """A signal asked the process to end. Like KeyboardInterrupt, not an Exception.
+
+    Attributes:
+        signum: which signal; the exit code is 128 + signum.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+class StopSignals:
+    """Takes over SIGINT and SIGTERM for the rest of the process.
+
+    Attributes:
+        received: the signal that came while it was deferred; None so far.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._deferred = False
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, self._receive)
+
+    def _receive(self, signum: int, frame: object) -> None:
+        if self.received is not None:
+            os._exit(128 + signum)  # a second signal: the user does not want to wait for the checkpoint
+        if not self._deferred:
+            raise Stopped(signum)
+        self.received = signum
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within, a signal is only noted in `received`; at the end of the block, a noted one is raised."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+        if self.received is not None:
+            raise Stopped(self.received)

@@ -1,0 +1,370 @@
+"""Trains LeNet++ with center loss on MNIST, TF1 style, and leaves a run folder with metrics and pictures.
+
+    python train_mnist.py --config configs/blog/lambda_0.01.yaml
+    python train_mnist.py --resume outputs/<run>
+
+In reading order: the handles of the graph, the graph (Eq. 5 and the order of a step), evaluation, the training loop,
+what a finished run leaves, the command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+if __name__ == "__main__":  # TensorFlow's C++ part reads it while it is imported
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+import metrics
+import report
+import visualize
+from centerloss import center_loss, center_loss_naive
+from config import CommandLine, Config, parse_command_line, to_yaml
+from mnist_data import DataError, Split, batches, load, stratified_split
+from network import FEATURE_WIDTH, lenet
+from running import checkpoints, hooks, run_folder, schedules
+from running.signals import Stopped, StopSignals
+from update_centers import update_centers_op
+
+NETWORK_SETTINGS = (
+    "channels", "batch_norm", "batch_norm_decay", "prelu_start", "third_pool_size",
+    "feature_activation", "classifier_bias", "weight_init",
+)  # fmt: skip
+EVALUATION_BATCH = 1000  # images a session.run; only speed and memory depend on it
+
+
+class TrainGraph(NamedTuple):
+    """The handles that the training loop uses. B batch, C classes, D feature width."""
+
+    images: tf.Tensor  # [B, 28, 28] uint8, fed
+    labels: tf.Tensor  # [B] int64, fed
+    train_op: tf.Operation  # one optimizer step on Eq. 5
+    update_step: tf.Operation  # Eq. 4, to be run beside train_op
+    scalars: dict[str, tf.Tensor]  # [] each, of this training step, by the names of metrics.csv
+    centers: tf.Variable  # [C, D] float32, not trained
+    features: tf.Tensor  # [B, D] float32, of the evaluation tower
+    predictions: tf.Tensor  # [B] int64, of the evaluation tower
+    cross_entropies: tf.Tensor  # [B] float32, of the evaluation tower
+
+
+def build_graph(config: Config, num_classes: int) -> TrainGraph:
+    """Builds two towers, Eq. 5, Eq. 4 and the optimizer into the default graph.
+
+    One read of the centers and one forward pass feed both the loss and the update: both see the centers and the
+    features from before the step, whatever order the session runs the assignments in.
+
+    Args:
+        config: the settings.
+        num_classes: C.
+    """
+    tf.compat.v1.set_random_seed(config.seed)
+    images = tf.compat.v1.placeholder(tf.uint8, [None, 28, 28], name="images")
+    labels = tf.compat.v1.placeholder(tf.int64, [None], name="labels")
+    step = tf.compat.v1.train.get_or_create_global_step().read_value()  # read once: it is assigned to in this step
+
+    offset, divisor = (0.0, 255.0) if config.input_range == "unit" else (127.5, 128.0)
+    scaled = (tf.cast(images, tf.float32) - offset) / divisor
+
+    tower = functools.partial(
+        lenet,
+        scaled,
+        "lenet",
+        num_classes,
+        **{name: getattr(config, name) for name in NETWORK_SETTINGS},
+    )
+    x, logits = tower(training=True)
+    centers = tf.compat.v1.get_variable(
+        "centers", [num_classes, FEATURE_WIDTH], initializer=tf.compat.v1.zeros_initializer(), trainable=False
+    )
+    c = centers.read_value()
+
+    # Eq. 5: L = L_S + lambda · L_C
+    l_s = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+    l_c = center_loss_naive(x, labels, c, num_classes) if config.center_loss == "naive" else center_loss(x, labels, c)
+    if config.center_loss_reduction == "mean":
+        l_c /= tf.cast(tf.shape(labels)[0], tf.float32)
+    lambda_ = schedules.warm_up(step, config.center_loss_weight, config.center_loss_warmup_steps)
+    loss = l_s + lambda_ * l_c
+
+    # Eq. 4
+    new_c = update_centers_op(c, x, labels, config.center_alpha)
+    update_step = centers.assign(new_c, read_value=False)
+
+    rate = _learning_rate(step, config)
+    kernels = [v for v in tf.compat.v1.trainable_variables() if v.op.name.endswith("/kernel")]
+    decay = (
+        config.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels]) if config.weight_decay else 0.0
+    )
+    if config.optimizer == "adam":
+        optimizer = tf.compat.v1.train.AdamOptimizer(rate)
+    else:
+        optimizer = tf.compat.v1.train.MomentumOptimizer(rate, config.momentum)
+    minimize = optimizer.minimize(loss + decay, global_step=tf.compat.v1.train.get_global_step())
+    train_op = tf.group(minimize, *tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS))
+
+    scalars = {
+        "step": step,
+        "loss": loss,
+        "cross_entropy": l_s,
+        "center_loss": l_c,
+        "accuracy": tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=1), labels), tf.float32)),
+        "center_loss_weight": lambda_,
+        "learning_rate": rate,
+        "center_shift": tf.reduce_mean(tf.norm(new_c - c, axis=1)),  # how far the centers moved
+        "center_distance": tf.reduce_mean(tf.norm(x - tf.gather(c, labels), axis=1)),  # to the own center
+        "feature_spread": tf.sqrt(tf.reduce_mean(tf.reduce_sum((x - tf.reduce_mean(x, axis=0)) ** 2, axis=1))),
+        "feature_scale": tf.reduce_max(tf.abs(x)),
+    }
+    for name, value in scalars.items():
+        if name != "step":
+            tf.compat.v1.summary.scalar(f"training/{name}", value)
+    # A NaN in a histogram would end the session before the finite check can say what happened.
+    tf.compat.v1.summary.histogram("training/features", tf.where(tf.math.is_finite(x), x, tf.zeros_like(x)))
+
+    evaluated = tower(training=False)
+    return TrainGraph(
+        images=images,
+        labels=labels,
+        train_op=train_op,
+        update_step=update_step,
+        scalars=scalars,
+        centers=centers,
+        features=evaluated.features,
+        predictions=tf.argmax(evaluated.logits, axis=1),
+        cross_entropies=tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=evaluated.logits),
+    )
+
+
+def _learning_rate(step: tf.Tensor, config: Config) -> tf.Tensor:
+    if config.schedule == "one_cycle":
+        return schedules.one_cycle(step, config.learning_rate, config.steps, config.one_cycle_rise)
+    if config.schedule == "multi_step":
+        return schedules.multi_step(step, config.learning_rate, config.multi_step_at, config.multi_step_factor)
+    return schedules.constant(step, config.learning_rate)
+
+
+class Evaluation(NamedTuple):
+    """A whole split seen by the evaluation tower. N images."""
+
+    features: np.ndarray  # [N, D] float32
+    predictions: np.ndarray  # [N] int64, by softmax
+    centers: np.ndarray  # [C, D] float32
+    cross_entropy: float  # mean
+
+
+def evaluate(session: tf.compat.v1.Session, graph: TrainGraph, split: Split) -> Evaluation:
+    """Runs the evaluation tower over `split`, in order; changes no variable."""
+    parts = []
+    for start in range(0, len(split.labels), EVALUATION_BATCH):
+        batch = slice(start, start + EVALUATION_BATCH)
+        feed = {graph.images: split.images[batch], graph.labels: split.labels[batch]}
+        parts.append(session.run([graph.features, graph.predictions, graph.cross_entropies], feed))
+    features, predictions, cross_entropies = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Evaluation(features, predictions, session.run(graph.centers), float(cross_entropies.mean(dtype=np.float64)))
+
+
+def train(
+    graph: TrainGraph, config: Config, training: Split, validation: Split, run: Path, signals: StopSignals
+) -> None:
+    """Trains up to `config.steps`, from the newest whole checkpoint of `run` if it has one.
+
+    Leaves in `run`: checkpoints and event files, metrics.csv, validation.csv, sessions.csv.
+
+    Raises:
+        hooks.NonFiniteError: if a loss or variable is not finite; the newest checkpoint is from before.
+        checkpoints.CheckpointError: if there are checkpoints and none can be used.
+        Stopped: after a checkpoint, if a signal came.
+    """
+    folder = run / "checkpoints"
+    found = checkpoints.newest_whole(folder)
+    for damaged in found.damaged:
+        print(f"warning: passed over a damaged checkpoint, {damaged}")
+    if found.path is not None:
+        checkpoints.check_fits(found.path, tf.compat.v1.global_variables())
+        print(f"resuming at step {found.step:,} of {config.steps:,}")
+    if found.step > config.steps:
+        raise checkpoints.CheckpointError(f"{run}: is at step {found.step} already, beyond --steps {config.steps}")
+
+    saver = tf.compat.v1.train.Saver(max_to_keep=3)
+    saver.recover_last_checkpoints(found.whole)
+    rows = run_folder.TableFile(run / "metrics.csv", keep_to=found.step)
+    validation_rows = run_folder.TableFile(run / "validation.csv", keep_to=found.step - 1)  # evaluated again below
+    sessions = run_folder.TableFile(run / "sessions.csv", keep_to=found.step)
+    progress = hooks.ProgressHook(
+        graph.scalars, ("cross_entropy", "center_loss", "accuracy"), found.step, config.steps, config.log_every_steps
+    )
+    num_classes = graph.centers.shape[0]
+    riding = [
+        hooks.StopHook(signals),
+        hooks.FiniteHook(graph.scalars),
+        hooks.CollapseHook(graph.scalars, num_classes, patience=300, warn=print),
+        hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
+        progress,
+        # Our own, not MonitoredTrainingSession's, so that it saves after the checks and the rows of a step.
+        tf.compat.v1.train.CheckpointSaverHook(
+            str(folder),
+            save_steps=config.checkpoint_every_steps,
+            saver=saver,
+            listeners=[hooks.FiniteVariables(tf.compat.v1.global_variables())],
+            save_graph_def=False,
+        ),
+    ]
+    # The checkpoint is named, not looked up by the session, which starts at step 0 where it finds none.
+    restore = None if found.path is None else lambda scaffold, session: saver.restore(session, found.path)
+    opened = tf.compat.v1.train.MonitoredTrainingSession(
+        scaffold=tf.compat.v1.train.Scaffold(saver=saver, init_fn=restore),
+        hooks=riding,
+        summary_dir=str(folder),
+        save_summaries_steps=config.log_every_steps,
+        log_step_count_steps=None,
+    )
+
+    def validate(step_context):
+        seen = evaluate(step_context.session, graph, validation)
+        nearest = metrics.nearest_center(seen.features, seen.centers)
+        return {
+            "cross_entropy": seen.cross_entropy,
+            "accuracy": float((seen.predictions == validation.labels).mean()),
+            "accuracy_nearest_center": float((nearest == validation.labels).mean()),
+        }
+
+    order = batches(len(training.labels), config.batch_size, config.seed, found.step)
+    with signals.deferred():
+        try:
+            with opened as session:
+                for step in range(found.step, config.steps + 1):
+                    due = step % config.evaluate_every_steps == 0 or step == config.steps
+                    if due and step > 0 and len(validation.labels):
+                        seen = session.run_step_fn(validate)  # fires no training hook
+                        validation_rows.append({"step": step} | seen)
+                        hooks.write_events(folder, step, {f"validation/{name}": seen[name] for name in seen})
+                        progress.note = f"validation accuracy {seen['accuracy']:.2%}"
+                    if step == config.steps or session.should_stop():
+                        break
+                    index = next(order)
+                    feed = {graph.images: training.images[index], graph.labels: training.labels[index]}
+                    session.run([graph.train_op, graph.update_step], feed)
+        finally:
+            progress.close()
+            if progress.steps:
+                last = found.step + progress.steps + 1
+                sessions.append({"step": last, "steps": progress.steps, "seconds": round(progress.seconds, 3)})
+
+
+def extract(
+    graph: TrainGraph, run: Path, splits: dict[str, tuple[Split, np.ndarray]], class_names: Sequence[str]
+) -> None:
+    """Writes features_<name>.npz for each split: every image seen by the newest checkpoint of `run`.
+
+    Args:
+        graph: as built.
+        run: the run's folder.
+        splits: by name, the images with their [N] indices into the data set's split.
+        class_names: C of them.
+    """
+    variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
+    found = checkpoints.newest_whole(run / "checkpoints")
+    with tf.compat.v1.Session() as session:
+        tf.compat.v1.train.Saver().restore(session, found.path)
+        weights = session.run(variables["lenet/classifier/kernel"])
+        bias = variables.get("lenet/classifier/bias")
+        bias = np.zeros(weights.shape[1], np.float32) if bias is None else session.run(bias)
+        for name, (split, index) in splits.items():
+            seen = evaluate(session, graph, split)
+            with run_folder.write_whole(run / f"features_{name}.npz") as temporary:
+                np.savez_compressed(
+                    temporary,
+                    features=seen.features,
+                    labels=split.labels,
+                    predictions=seen.predictions,
+                    index=index,
+                    centers=seen.centers,
+                    classifier_weights=weights,
+                    classifier_bias=bias,
+                    step=found.step,
+                    class_names=np.array(class_names),
+                )
+
+
+def run(command: CommandLine, signals: StopSignals) -> None:
+    """Does what the command line asks for, from loading the data to the pictures."""
+    config, folder = command.config, command.run_folder
+    data = load(config.dataset, config.data_dir)
+    trained_on, held_out = stratified_split(data.train.labels, config.validation_fraction, config.split_seed)
+    if config.batch_size > len(trained_on):
+        raise DataError(f"batch_size: {config.batch_size} is more than the {len(trained_on)} training images")
+    if not command.resume:
+        run_folder.create(folder, overwrite=command.overwrite)
+    with run_folder.locked(folder):
+        # `auto` and the default name become what they stood for, so that the file tells the whole run.
+        config = dataclasses.replace(config, dataset=data.name, run_name=folder.name)
+        print(f"data: {data.name}, {data.source}")
+        print(
+            f"split: {len(trained_on):,} training, {len(held_out):,} validation, {len(data.test.labels):,} test images"
+        )
+        print(
+            f"loss: mean cross entropy + {config.center_loss_weight:g} · L_C ({config.center_loss_reduction} over the "
+            f"batch of {config.batch_size}): lambda {config.center_loss_weight:g}, lambda_eff {config.lambda_eff:g}; "
+            f"alpha {config.center_alpha:g}"
+        )
+        print(f"run: {folder}", flush=True)
+        finished = folder / "metrics.json"
+        if command.resume and finished.exists() and run_folder.read_json(finished)["step"] == config.steps:
+            print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
+            return
+        finished.unlink(missing_ok=True)
+        with run_folder.write_whole(folder / "config.yaml") as temporary:
+            temporary.write_text(to_yaml(config), encoding="utf-8")
+        (folder / "checkpoints").mkdir(exist_ok=True)
+
+        training, validation = (
+            Split(data.train.images[index], data.train.labels[index]) for index in (trained_on, held_out)
+        )
+        with tf.Graph().as_default():
+            graph = build_graph(config, len(data.class_names))
+            train(graph, config, training, validation, folder, signals)
+        with tf.Graph().as_default():  # training's is finalized
+            graph = build_graph(config, len(data.class_names))
+            splits = {"train": (training, trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
+            extract(graph, folder, splits, data.class_names)
+        visualize.draw_run(folder)
+        test = report.write_metrics(folder, config, data.source)["test"]
+        print(
+            f"test accuracy: {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest "
+            f"learned center; smallest inter-class over mean intra-class distance {test['inter_over_intra'] or 0:.1f}\n"
+            f"pictures: {folder}/clusters_train.png {folder}/clusters_test.png"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 2 for a bad setting, file or folder, 3 for a diverged run."""
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # py_func's deprecation, for one
+    command = parse_command_line(sys.argv[1:] if arguments is None else arguments)
+    try:
+        run(command, StopSignals())
+    except hooks.NonFiniteError as error:
+        print(
+            f"error: diverged at {error}\nThe newest checkpoint is from before. Try a smaller --learning_rate or "
+            f"--center_loss_weight, or a warm-up of it: train_mnist.py --resume {command.run_folder} --learning_rate …",
+            file=sys.stderr,
+        )
+        return 3
+    except (DataError, run_folder.RunFolderError, checkpoints.CheckpointError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        print(f"stopped by {stopped}; go on with: python train_mnist.py --resume {command.run_folder}", file=sys.stderr)
+        return 128 + stopped.signum
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
