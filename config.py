@@ -57,6 +57,9 @@ class Config:
     weight_init: Literal["truncated_normal", "xavier"] = "truncated_normal"
     """truncated normal of stddev 0.1 (blog), or uniform within sqrt(3 / fan_in), as Caffe's (paper)"""
 
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """of the convolutional stages; auto is bfloat16 where the processor multiplies it in hardware"""
+
     # --- loss, Eq. 5
     center_loss: Literal["gather", "naive"] = "gather"
     """Eq. 2 by tf.gather, or by the loop over the classes"""
@@ -126,7 +129,7 @@ class Config:
 # What a resumed run may change: none of it alters the variables, or which images come when.
 RESUMABLE = {
     "data_dir", "steps", "learning_rate", "schedule", "one_cycle_rise", "multi_step_at", "multi_step_factor",
-    "center_loss", "center_loss_weight", "center_loss_warmup_steps",
+    "center_loss", "center_loss_weight", "center_loss_warmup_steps", "precision",
     "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps",
 }  # fmt: skip
 
@@ -174,6 +177,15 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
                 f"only these may change: {', '.join(sorted(RESUMABLE))}"
             )
     return CommandLine(config, Path(options.resume), resume=True, overwrite=False)
+
+
+def resolve_precision(precision: str) -> str:
+    """What `auto` stands for here: bfloat16 if the processor has AMX or AVX512-BF16 (read on Linux), else float32."""
+    if precision != "auto":
+        return precision
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
 def load(path: Path) -> Config:

@@ -35,16 +35,33 @@ def initializer(kind: str) -> tf.compat.v1.initializers.variance_scaling:
 
 def variable(name: str, shape: list[int], init, *, trainable: bool = True) -> tf.Variable:
     """A float32 variable of the current scope, made at the first call and found again by the next ones."""
-    return tf.compat.v1.get_variable(
-        name, shape, tf.float32, init, trainable=trainable, use_resource=True
-    )  # fmt: skip
+    return tf.compat.v1.get_variable(name, shape, tf.float32, init, trainable=trainable, use_resource=True)
 
 
 def prelu(x: tf.Tensor, scope: str, *, start: float) -> tf.Tensor:
     """max(0, x) + slope · min(0, x), with one learned slope a channel (the last axis), starting at `start`."""
     with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
         slope = variable("slope", [x.shape[-1]], tf.compat.v1.constant_initializer(start))
-    return tf.maximum(x, 0) + tf.cast(slope, x.dtype) * tf.minimum(x, 0)
+    return _prelu(x, tf.convert_to_tensor(slope))
+
+
+# Written with TensorFlow's own ops, forward and backward are nine passes over the largest tensors of the network, the
+# largest cost after the convolutions. As two functions compiled by XLA they are two passes.
+@tf.custom_gradient
+def _prelu(x: tf.Tensor, slope: tf.Tensor):
+    return _prelu_forward(x, slope), lambda dy: _prelu_backward(x, slope, dy)
+
+
+@tf.function(jit_compile=True)
+def _prelu_forward(x, slope):
+    return tf.where(x > 0, x, tf.cast(slope, x.dtype) * x)
+
+
+@tf.function(jit_compile=True)
+def _prelu_backward(x, slope, dy):
+    dx = tf.where(x > 0, dy, tf.cast(slope, x.dtype) * dy)
+    negative = tf.cast(tf.where(x > 0, tf.zeros_like(x), x), tf.float32) * tf.cast(dy, tf.float32)
+    return dx, tf.reduce_sum(negative, axis=range(x.shape.rank - 1))  # the sum over the batch in float32
 
 
 def normalize(x: tf.Tensor, scope: str, *, decay: float, training: bool) -> tf.Tensor:
@@ -103,7 +120,7 @@ def lenet(
     feature_activation: str,
     classifier_bias: bool,
     weight_init: str,
-    trunk_dtype: tf.DType = tf.float32,
+    precision: str,
 ) -> Outputs:
     """One tower of LeNet++.
 
@@ -120,11 +137,12 @@ def lenet(
         feature_activation: `prelu` or `linear`, after the feature layer.
         classifier_bias: whether the last layer has a bias.
         weight_init: `truncated_normal` or `xavier`.
-        trunk_dtype: of the convolutional stages' activations and products; all else is float32.
+        precision: `float32` or `bfloat16`, of the convolutional stages' activations and products; all else,
+            the features and the statistics of batch norm among it, is float32.
     """
     init = initializer(weight_init)
     with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
-        x = tf.cast(images, trunk_dtype)[..., tf.newaxis]  # [B, 28, 28, 1]
+        x = tf.cast(images, tf.as_dtype(precision))[..., tf.newaxis]  # [B, 28, 28, 1]
         for stage, (width, pool) in enumerate(zip(channels, (2, 2, third_pool_size), strict=True), start=1):
             for half in ("a", "b"):
                 x = conv(x, f"conv{stage}{half}", width, init=init, bias=not batch_norm)

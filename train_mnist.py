@@ -27,7 +27,7 @@ import metrics
 import report
 import visualize
 from centerloss import center_loss, center_loss_naive
-from config import CommandLine, Config, parse_command_line, to_yaml
+from config import CommandLine, Config, parse_command_line, resolve_precision, to_yaml
 from mnist_data import DataError, Split, batches, load, stratified_split
 from network import FEATURE_WIDTH, lenet
 from running import checkpoints, hooks, run_folder, schedules
@@ -36,7 +36,7 @@ from update_centers import update_centers_op
 
 NETWORK_SETTINGS = (
     "channels", "batch_norm", "batch_norm_decay", "prelu_start", "third_pool_size",
-    "feature_activation", "classifier_bias", "weight_init",
+    "feature_activation", "classifier_bias", "weight_init", "precision",
 )  # fmt: skip
 EVALUATION_BATCH = 1000  # images a session.run; only speed and memory depend on it
 
@@ -305,7 +305,9 @@ def run(command: CommandLine, signals: StopSignals) -> None:
         run_folder.create(folder, overwrite=command.overwrite)
     with run_folder.locked(folder):
         # `auto` and the default name become what they stood for, so that the file tells the whole run.
-        config = dataclasses.replace(config, dataset=data.name, run_name=folder.name)
+        config = dataclasses.replace(
+            config, dataset=data.name, precision=resolve_precision(config.precision), run_name=folder.name
+        )
         print(f"data: {data.name}, {data.source}")
         print(
             f"split: {len(trained_on):,} training, {len(held_out):,} validation, {len(data.test.labels):,} test images"
@@ -315,7 +317,7 @@ def run(command: CommandLine, signals: StopSignals) -> None:
             f"batch of {config.batch_size}): lambda {config.center_loss_weight:g}, lambda_eff {config.lambda_eff:g}; "
             f"alpha {config.center_alpha:g}"
         )
-        print(f"run: {folder}", flush=True)
+        print(f"precision: {config.precision} in the convolutional stages\nrun: {folder}", flush=True)
         finished = folder / "metrics.json"
         if command.resume and finished.exists() and run_folder.read_json(finished)["step"] == config.steps:
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")

@@ -1,0 +1,170 @@
+"""The blog's cluster plots: each image a point at its 2-D feature, colored by class, with the class centers.
+
+Arrays in, figure out. Figures are made without pyplot, so they need no display and no thread gets in another's way.
+
+Letters in the shapes: N points, C classes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from itertools import zip_longest
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+# Found by a search for ten colors that stay far apart in normal vision and under simulated color blindness, none
+# too pale for a small point on white. CIELAB distance of the closest pair: normal 29, deuteranopia 25,
+# protanopia 24, tritanopia 17; of matplotlib's default ten: 28, 7, 5, 15.
+COLORS = (
+    "#2b96fd", "#790412", "#ccc92a", "#6b38aa", "#ff92a7", "#213e60", "#96942f", "#d253b0", "#4cd4ff", "#975c5d",
+)  # fmt: skip
+
+CENTER_MARKER = {"linestyle": "none", "marker": "X", "color": "black", "markeredgecolor": "white"}
+
+Limits = tuple[float, float, float, float]  # x0, x1, y0, y1, in feature units
+
+
+class Panel(NamedTuple):
+    """What one subplot shows."""
+
+    features: np.ndarray  # [N, 2] float, the x_i
+    labels: np.ndarray  # [N] integer class ids, the y_i
+    centers: np.ndarray  # [C, 2] float, the c_j
+    class_names: tuple[str, ...]  # C of them, ten at most
+    title: str  # may have several lines, and mathtext between dollar signs
+
+
+def check(panel: Panel) -> None:
+    """Raises ValueError, naming the array, if shapes or labels do not fit or a number is not finite."""
+    features, labels, centers = (np.asarray(array) for array in panel[:3])
+    for name, array in (("features", features), ("centers", centers)):
+        if array.ndim != 2 or array.shape[1] != 2 or len(array) == 0:
+            raise ValueError(f"{name}: expected shape [any number > 0, 2], a 2-D feature layer, got {array.shape}")
+        finite = np.isfinite(array).all(axis=1)
+        if not finite.all():
+            raise ValueError(f"{name}: {np.sum(~finite)} of {len(array)} rows are not finite (NaN or infinity)")
+    if labels.shape != features.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels: expected {len(features)} integers, got {labels.dtype} of shape {labels.shape}")
+    if len(panel.class_names) != len(centers) or len(centers) > len(COLORS):
+        got = f"{len(panel.class_names)} names for {len(centers)} centers"
+        raise ValueError(f"class_names: expected one for each center and at most {len(COLORS)}, got {got}")
+    if labels.min() < 0 or labels.max() >= len(centers):
+        raise ValueError(f"labels: expected 0 … {len(centers) - 1}, got {labels.min()} … {labels.max()}")
+
+
+def limits_of(panels: list[Panel]) -> Limits:
+    """The smallest square, and a margin, around all points and centers of all panels: outliers stay in sight."""
+    shown = np.concatenate([np.asarray(array, np.float64) for panel in panels for array in (panel[0], panel[2])])
+    low, high, largest = shown.min(axis=0), shown.max(axis=0), np.abs(shown).max()
+    middle, reach = (low + high) / 2, np.max(high - low) / 2
+    if reach <= 1e-6 * largest:  # all in one place, as far as float32 can tell: a collapse
+        reach = 0.1 * largest or 1.0
+    (x0, y0), (x1, y1) = middle - 1.08 * reach, middle + 1.08 * reach
+    return float(x0), float(x1), float(y0), float(y1)
+
+
+def figure(panels: list[Panel], *, common_scale: bool = False, limits: Limits | None = None) -> Figure:
+    """Draws a subplot for each panel, row by row, with equal aspect: a distance is as long in x as in y.
+
+    Args:
+        panels: at least one.
+        common_scale: the same limits for all panels, wide enough for each; else each has its own.
+        limits: these for all panels instead. Each panel then says how many of its points lie outside.
+
+    Raises:
+        ValueError: if a panel does not pass `check`, there is none, or the limits are no finite x0 < x1, y0 < y1.
+    """
+    if not panels:
+        raise ValueError("panels: expected at least one, got none")
+    for panel in panels:
+        check(panel)
+    if limits and not (np.isfinite(limits).all() and limits[0] < limits[1] and limits[2] < limits[3]):
+        raise ValueError(f"limits: expected finite x0 < x1 and y0 < y1, got {' '.join(f'{v:g}' for v in limits)}")
+
+    shown = [limits or limits_of(panels if common_scale else [panel]) for panel in panels]
+    columns = len(panels) if len(panels) <= 3 else math.ceil(math.sqrt(len(panels)))
+    rows = math.ceil(len(panels) / columns)
+    x0, x1, y0, y1 = shown[0]  # all have its shape: the given limits, or squares
+    inches = (4.4 if len(panels) == 1 else 2.7) * np.array([x1 - x0, y1 - y0]) / max(x1 - x0, y1 - y0)
+    across, down = inches[0] + 0.5, inches[1] + 0.5 + 0.16 * max(panel.title.count("\n") + 2 for panel in panels)
+    page = np.array([columns * across + 1.5, rows * down + 0.5])
+    drawn = Figure(figsize=tuple(page))
+    for number, (panel, its_limits) in enumerate(zip(panels, shown, strict=True)):
+        row, column = divmod(number, columns)
+        corner = np.array([0.6 + column * across, 0.5 + (rows - 1 - row) * down])
+        axes = drawn.add_axes((*corner / page, *inches / page))
+        _draw(axes, panel, its_limits, inches)
+        axes.set_xlabel("feature 1" if number + columns >= len(panels) else None, fontsize=9)
+        axes.set_ylabel("feature 2" if column == 0 else None, fontsize=9)
+    _add_legend(drawn, panels, left=(columns * across + 0.2) / page[0])
+    return drawn
+
+
+def encoded(drawn: Figure, format: str) -> bytes:
+    """The figure as a png, pdf or svg file's content: the same bytes each time, text in pdf as TrueType fonts."""
+    undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "clusters", "pdf.fonttype": 42}):
+        drawn.savefig(buffer, format=format, dpi=300, bbox_inches="tight", metadata=undated[format])
+    return buffer.getvalue()
+
+
+def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray) -> None:
+    """One panel: points in one shuffled layer, so that no class lies on top of the others, then centers and names."""
+    features, labels, centers = (np.asarray(array) for array in panel[:3])
+    low, high = np.array(limits[::2]), np.array(limits[1::2])
+    outside = np.sum(((features < low) | (features > high)).any(axis=1))
+    axes.set(xlim=limits[:2], ylim=limits[2:], aspect="equal")
+    axes.set_title(panel.title + (f"\n{outside:,} of {len(labels):,} points outside" if outside else ""), fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.locator_params(nbins=6)
+    for line in (axes.axhline, axes.axvline):
+        line(0, color="0.85", linewidth=0.7, zorder=0)
+
+    size = 1 + 0.28 * inches.max()  # a point's diameter, in points; the markers go with it
+    order = np.random.default_rng(0).permutation(len(labels))
+    colors = np.array(COLORS)[labels[order]]
+    axes.scatter(*features[order].T, s=size**2, c=colors, alpha=0.5, linewidths=0, rasterized=True, gid="points")
+    axes.plot(*centers.T, markersize=2.7 * size, markeredgewidth=0.4 * size, **CENTER_MARKER, gid="centers")
+
+    scale = 72 * inches / (high - low)  # points to a feature unit
+    for name, center, away in zip(panel.class_names, centers, _away_from_others(centers), strict=True):
+        half = np.array([0.35 * len(name), 0.4]) * 8 + 3 * size  # half the name's box, and room for the marker
+        inner = half - 2 * size
+        place = np.clip(away * half, (low - center) * scale + inner, (high - center) * scale - inner)
+        if (np.abs(place) < half - size).all():  # the border pushed it back over the marker
+            place[1] = math.copysign(half[1], place[1])
+        axes.annotate(
+            name, center, place, textcoords="offset points", fontsize=8, weight="bold", ha="center", va="center",
+            parse_math=False, path_effects=[withStroke(linewidth=2, foreground="white")],
+        )  # fmt: skip
+
+
+def _away_from_others(centers: np.ndarray) -> np.ndarray:
+    """[C, 2] where to write each center's name, on the square of half side 1: like charges push each other away."""
+    angles = 2 * np.pi * np.arange(len(centers)) / len(centers)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)  # sends the names of centers in one place apart
+    places = centers / (np.ptp(centers, axis=0).max() or 1.0) + 1e-3 * circle
+    apart = places[:, None] - places[None]  # [C, C, 2]
+    push = (apart / (np.linalg.norm(apart, axis=2) + np.eye(len(centers)))[..., None] ** 3).sum(axis=1) + 1e-9 * circle
+    return push / np.abs(push).max(axis=1, keepdims=True)
+
+
+def _add_legend(drawn: Figure, panels: list[Panel], left: float) -> None:
+    """One legend for all panels; where they name a class differently, its entry has all names."""
+    columns = zip_longest(*(panel.class_names for panel in panels))
+    names = [" · ".join(dict.fromkeys(filter(None, column))) for column in columns]
+    handles = [Line2D([], [], linestyle="none", marker="o", color=color) for color in COLORS[: len(names)]]
+    legend = drawn.legend(
+        [*handles, Line2D([], [], markersize=6, **CENTER_MARKER)], [*names, "center"], title="class",
+        loc="center left", bbox_to_anchor=(left, 0.5), fontsize=8, title_fontsize=8, frameon=False, handletextpad=0.2,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)

@@ -1,0 +1,346 @@
+"""The training step and the training script: Eq. 5 and 4 in the graph, what a run leaves, how it goes on."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import train_mnist
+from config import Config
+from mnist_data import Split, batches, load
+from update_centers import update_centers
+
+TINY = {"dataset": "digits", "channels": (2, 3, 4), "batch_size": 20}
+TINY_RUN = [
+    "--dataset", "digits", "--channels", "[2,3,4]", "--batch_size", "20", "--log_every_steps", "5",
+    "--evaluate_every_steps", "10", "--checkpoint_every_steps", "10",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits", "nowhere")
+
+
+@pytest.fixture
+def session_of():
+    """Builds a config's graph and opens an initialized session on it; closes all at the end."""
+    opened = []
+
+    def build(**settings):
+        graph = tf.Graph()
+        with graph.as_default():
+            handles = train_mnist.build_graph(Config(**(TINY | settings)), num_classes=10)
+            session = tf.compat.v1.Session()
+            session.run(tf.compat.v1.global_variables_initializer())
+        opened.append(session)
+        return handles, session
+
+    yield build
+    for session in opened:
+        session.close()
+
+
+def feeds(graph, split, count, first_step=0):
+    order = batches(len(split.labels), 20, seed=3, first_step=first_step)
+    for _, index in zip(range(count), order, strict=False):
+        yield {graph.images: split.images[index], graph.labels: split.labels[index]}
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("kind", ["gather", "naive"])
+def test_one_step_is_eq_5_on_the_old_centers_and_eq_4_on_the_old_features(session_of, digits, kind, reduction):
+    graph, session = session_of(center_loss=kind, center_loss_reduction=reduction, center_loss_weight=0.3)
+    update = session.graph.get_operation_by_name("update_centers")
+    old_centers_read, features = update.inputs[0], update.inputs[1]
+    for feed in feeds(graph, digits.train, 5):
+        centers = session.run(graph.centers)
+        fetched, x, seen_centers, _ = session.run(
+            [graph.scalars, features, old_centers_read, [graph.train_op, graph.update_step]], feed
+        )
+        labels = feed[graph.labels]
+        np.testing.assert_array_equal(seen_centers, centers)
+        l_c = 0.5 * ((x.astype(np.float64) - centers[labels]) ** 2).sum() / (len(labels) if reduction == "mean" else 1)
+        assert fetched["center_loss"] == pytest.approx(l_c, rel=1e-5)
+        assert fetched["loss"] == pytest.approx(fetched["cross_entropy"] + 0.3 * l_c, rel=1e-5)
+        np.testing.assert_array_equal(session.run(graph.centers), update_centers(centers, x, labels, 0.5))
+        assert fetched["center_shift"] > 0
+
+
+def test_the_step_uses_the_features_from_before_the_weights_move(session_of, digits):
+    graph, session = session_of(batch_norm=False, learning_rate=0.1)
+    features = session.graph.get_operation_by_name("update_centers").inputs[1]
+    feed = next(feeds(graph, digits.train, 1))
+    before = session.run(features, feed)
+    _, during = session.run([[graph.train_op, graph.update_step], features], feed)
+    after = session.run(features, feed)
+    np.testing.assert_array_equal(during, before)
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_centers_get_no_gradient_and_stay_out_of_the_optimizer(session_of):
+    graph, session = session_of()
+    with session.graph.as_default():
+        names = [variable.op.name for variable in tf.compat.v1.global_variables()]
+        assert graph.centers.op.name not in {v.op.name for v in tf.compat.v1.trainable_variables()}
+    assert "centers" in names
+    assert not any(name.startswith("centers/") for name in names)
+    np.testing.assert_array_equal(session.run(graph.centers), np.zeros((10, 2)))
+
+
+def test_training_moves_the_centers_and_evaluation_leaves_every_variable_alone(session_of, digits):
+    graph, session = session_of()
+    with session.graph.as_default():
+        variables = tf.compat.v1.global_variables()
+    start = session.run(graph.centers)
+    for feed in feeds(graph, digits.train, 3):
+        session.run([graph.train_op, graph.update_step], feed)
+    trained = session.run(variables)
+    train_mnist.evaluate(session, graph, digits.test)
+    for before, after in zip(trained, session.run(variables), strict=True):
+        assert np.asarray(before).tobytes() == np.asarray(after).tobytes()
+    assert np.abs(session.run(graph.centers) - start).max() > 0
+
+
+def test_softmax_alone_still_moves_its_centers_and_has_their_loss_weightless(session_of, digits):
+    graph, session = session_of(center_loss_weight=0.0)
+    for feed in feeds(graph, digits.train, 2):
+        scalars, _ = session.run([graph.scalars, [graph.train_op, graph.update_step]], feed)
+        assert scalars["loss"] == scalars["cross_entropy"]
+    assert np.abs(session.run(graph.centers)).max() > 0
+
+
+def test_centers_in_a_variable_equal_the_blogs_centers_through_a_placeholder(session_of, digits):
+    """The blog feeds the centers and takes them back from py_func in each step; 50 steps agree bit for bit."""
+    ours, our_session = session_of()
+    theirs, their_session = session_of()
+    update = their_session.graph.get_operation_by_name("update_centers")
+    read, new_centers = update.inputs[0], update.outputs[0]  # fed instead of read: the variable is never assigned
+    centers = np.zeros((10, 2), np.float32)
+    for step, (our_feed, their_feed) in enumerate(
+        zip(feeds(ours, digits.train, 50), feeds(theirs, digits.train, 50), strict=True)
+    ):
+        our_scalars, _ = our_session.run([ours.scalars, [ours.train_op, ours.update_step]], our_feed)
+        their_scalars, centers, _ = their_session.run(
+            [theirs.scalars, new_centers, theirs.train_op], their_feed | {read: centers}
+        )
+        assert our_scalars == their_scalars, f"step {step}"
+        assert our_session.run(ours.centers).tobytes() == centers.tobytes(), f"step {step}"
+    np.testing.assert_array_equal(their_session.run(theirs.centers), 0)
+
+
+def test_two_runs_with_one_seed_are_equal_to_the_bit_and_two_seeds_are_not(session_of, digits):
+    def trained(**settings):
+        graph, session = session_of(**settings)
+        for feed in feeds(graph, digits.train, 10):
+            session.run([graph.train_op, graph.update_step], feed)
+        with session.graph.as_default():
+            return [np.asarray(value).tobytes() for value in session.run(tf.compat.v1.global_variables())]
+
+    for precision in ("float32", "bfloat16"):
+        assert trained(seed=1, precision=precision) == trained(seed=1, precision=precision)
+    assert trained(seed=1) != trained(seed=2)
+
+
+def test_naive_and_gather_loss_train_alike(session_of, digits):
+    losses = {}
+    for kind in ("gather", "naive"):
+        graph, session = session_of(center_loss=kind)
+        losses[kind] = [
+            session.run([graph.scalars, [graph.train_op, graph.update_step]], feed)[0]["loss"]
+            for feed in feeds(graph, digits.train, 20)
+        ]
+    np.testing.assert_allclose(losses["gather"], losses["naive"], rtol=1e-3)
+
+
+def test_evaluation_covers_the_whole_split_in_order(session_of, digits, monkeypatch):
+    graph, session = session_of()
+    whole = train_mnist.evaluate(session, graph, digits.test)
+    monkeypatch.setattr(train_mnist, "EVALUATION_BATCH", 100)  # 359 images: a short last batch
+    parts = train_mnist.evaluate(session, graph, digits.test)
+    assert whole.features.shape == (len(digits.test.labels), 2)
+    np.testing.assert_allclose(parts.features, whole.features, rtol=1e-5, atol=1e-5)
+    one = train_mnist.evaluate(session, graph, Split(digits.test.images[7:8], digits.test.labels[7:8]))
+    np.testing.assert_allclose(one.features[0], whole.features[7], rtol=1e-5, atol=1e-5)
+
+
+def test_weight_decay_adds_the_kernels_alone(session_of, digits):
+    plain, plain_session = session_of(optimizer="sgd", momentum=0.0, learning_rate=1.0, batch_norm=False)
+    decayed, decayed_session = session_of(
+        optimizer="sgd", momentum=0.0, learning_rate=1.0, batch_norm=False, weight_decay=0.01
+    )
+    def values(session):
+        with session.graph.as_default():
+            variables = {variable.op.name: variable for variable in tf.compat.v1.trainable_variables()}
+        return session.run(variables)
+
+    start = values(plain_session)
+    for graph, session in ((plain, plain_session), (decayed, decayed_session)):
+        session.run(graph.train_op, next(feeds(graph, digits.train, 1)))
+    without, with_decay = values(plain_session), values(decayed_session)
+    for name, value in start.items():
+        expected = without[name] - (0.01 * value if name.endswith("/kernel") else 0)
+        np.testing.assert_allclose(with_decay[name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+# --- the script
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def checkpoint_arrays(run, step):
+    reader = tf.compat.v1.train.NewCheckpointReader(str(run / "checkpoints" / f"model.ckpt-{step}"))
+    return {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()}
+
+
+@pytest.fixture(scope="module")
+def finished_run(run_script, tmp_path_factory):
+    """A run of 30 steps and what it printed."""
+    folder = tmp_path_factory.mktemp("räume mit platz")
+    done = run_script("train_mnist.py", *TINY_RUN, "--steps", "30", "--output_dir", folder, "--run_name", "whole")
+    assert done.returncode == 0, done.stderr
+    return folder / "whole", done.stdout
+
+
+def test_a_run_says_first_what_it_is(finished_run):
+    run, output = finished_run
+    for text in (
+        "data: digits", "1,150 training, 288 validation, 359 test images", "lambda 0.01", "lambda_eff 0.2",
+        "sum over the batch of 20", "alpha 0.5", str(run), "about ", "test accuracy",
+    ):  # fmt: skip
+        assert text in output
+    assert "step 5/30" in output
+    assert "Traceback" not in output
+
+
+def test_a_run_leaves_every_documented_file(finished_run):
+    run, _ = finished_run
+    for name in (
+        "config.yaml", "metrics.csv", "validation.csv", "metrics.json", "features_train.npz", "features_test.npz",
+        "clusters_train.png", "clusters_test.png",
+    ):  # fmt: skip
+        assert (run / name).stat().st_size > 0, name
+    assert list(run.glob("checkpoints/events.out.tfevents.*"))
+    assert not list(run.rglob(".partial-*"))
+    assert [int(row["step"]) for row in rows(run / "metrics.csv")] == [5, 10, 15, 20, 25, 30]
+    assert [int(row["step"]) for row in rows(run / "validation.csv")] == [10, 20, 30]
+    with np.load(run / "features_test.npz", allow_pickle=False) as saved:
+        assert {key: saved[key].shape for key in saved} == {
+            "features": (359, 2), "labels": (359,), "predictions": (359,), "index": (359,), "centers": (10, 2),
+            "classifier_weights": (2, 10), "classifier_bias": (10,), "step": (), "class_names": (10,),
+        }  # fmt: skip
+        logits = saved["features"] @ saved["classifier_weights"] + saved["classifier_bias"]
+        np.testing.assert_array_equal(logits.argmax(axis=1), saved["predictions"])
+        accuracy = (saved["predictions"] == saved["labels"]).mean()
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["test"]["accuracy"] == pytest.approx(accuracy)
+    assert metrics["step"] == 30
+    assert metrics["lambda_eff"] == pytest.approx(0.2)
+    assert metrics["seconds_per_step"] > 0
+
+
+def test_event_files_hold_the_curves_and_the_histogram(finished_run):
+    run, _ = finished_run
+    tags = set()
+    for file in run.glob("checkpoints/events.out.tfevents.*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            tags |= {value.tag for value in event.summary.value}
+    assert {
+        "training/loss", "training/cross_entropy", "training/center_loss", "training/accuracy",
+        "training/center_loss_weight", "training/learning_rate", "training/center_shift", "training/center_distance",
+        "training/features", "validation/accuracy", "validation/accuracy_nearest_center",
+    } <= tags  # fmt: skip
+
+
+def test_the_saved_config_runs_the_same_again(finished_run, run_script, tmp_path):
+    run, _ = finished_run
+    done = run_script(
+        "train_mnist.py", "--config", run / "config.yaml", "--output_dir", tmp_path, "--run_name", "again"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again" / "metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
+    assert checkpoint_arrays(tmp_path / "again", 30) == checkpoint_arrays(run, 30)
+    for split in ("train", "test"):
+        name = f"features_{split}.npz"
+        assert np.load(tmp_path / "again" / name)["features"].tobytes() == np.load(run / name)["features"].tobytes()
+
+
+def test_a_run_cut_short_and_resumed_equals_the_whole_run(finished_run, run_script, tmp_path):
+    run, _ = finished_run
+    first = run_script("train_mnist.py", *TINY_RUN, "--steps", "17", "--output_dir", tmp_path, "--run_name", "parts")
+    assert first.returncode == 0, first.stderr
+    second = run_script("train_mnist.py", "--resume", tmp_path / "parts", "--steps", "30")
+    assert second.returncode == 0, second.stderr
+    assert "resuming at step 17 of 30" in second.stdout
+    assert checkpoint_arrays(tmp_path / "parts", 30) == checkpoint_arrays(run, 30)
+    kept = [row for row in rows(tmp_path / "parts" / "metrics.csv") if row["step"] != "17"]
+    assert kept == rows(run / "metrics.csv")
+
+
+def test_resuming_a_finished_run_says_so(finished_run, run_script):
+    run, _ = finished_run
+    before = {file: file.read_bytes() for file in run.glob("*.*")}
+    done = run_script("train_mnist.py", "--resume", run)
+    assert done.returncode == 0, done.stderr
+    assert "finished already, at step 30" in done.stdout
+    assert {file: file.read_bytes() for file in run.glob("*.*")} == before
+
+
+def test_an_earlier_run_is_not_overwritten_unasked(finished_run, run_script):
+    run, _ = finished_run
+    done = run_script("train_mnist.py", *TINY_RUN, "--steps", "1", "--output_dir", run.parent, "--run_name", run.name)
+    assert done.returncode == 2
+    assert "already exists" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_diverging_run_stops_with_code_3_and_keeps_a_finite_checkpoint(run_script, tmp_path):
+    done = run_script(
+        "train_mnist.py", *TINY_RUN, "--steps", "100", "--learning_rate", "1e6", "--optimizer", "sgd",
+        "--batch_norm", "false", "--output_dir", tmp_path, "--run_name", "far",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stdout + done.stderr
+    for text in ("step", "cross_entropy", "center_loss", "center_loss_weight", "learning_rate", "feature_scale", "Try"):
+        assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    found = train_mnist.checkpoints.newest_whole(tmp_path / "far" / "checkpoints")
+    for name, value in checkpoint_arrays(tmp_path / "far", found.step).items():
+        assert name == "global_step" or np.isfinite(np.frombuffer(value, np.float32)).all(), name
+
+
+def test_a_collapse_is_a_warning_said_once(run_script, tmp_path):
+    done = run_script(
+        "train_mnist.py", *TINY_RUN, "--steps", "400", "--center_loss_weight", "1e9", "--center_loss_reduction", "mean",
+        "--output_dir", tmp_path, "--run_name", "flat", "--evaluate_every_steps", "400",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("collapse") == 1
+    assert "center_loss_warmup_steps" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["--steps", "0"], ["--batch_size", "5000"], ["--dataset", "mnist", "--data_dir", "/"]]
+)
+def test_what_cannot_run_is_refused_with_code_2_and_no_traceback(words, run_script, tmp_path):
+    done = run_script("train_mnist.py", *TINY_RUN, *words, "--output_dir", tmp_path / "out")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "error" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_hundred_steps_on_the_real_mnist(real_data, run_script, tmp_path):
+    done = run_script(
+        "train_mnist.py", "--config", "configs/quickstart.yaml", "--steps", "100", "--dataset", "mnist", "--channels",
+        "[4,8,16]", "--output_dir", tmp_path, "--run_name", "mnist", CENTERLOSS_DATA=str(real_data),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "48,000 training, 12,000 validation, 10,000 test images" in done.stdout
+    metrics = json.loads((tmp_path / "mnist" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["test"]["images"] == 10_000
+    assert metrics["test"]["accuracy"] > 0.5

@@ -1,0 +1,168 @@
+"""Draws the features of finished runs from their folders alone: `python visualize.py outputs/<run> [more runs ...]`.
+
+One run gives a figure for each split; several give a panel figure for each split, one subplot a run.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import jsonargparse
+import numpy as np
+import yaml
+
+from config import Config
+from pictures import clusters
+from running.run_folder import RunFolderError, write_whole
+
+DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}
+
+
+def draw_run(
+    run_folder: Path,
+    *,
+    splits: Sequence[str] = ("train", "test"),
+    common_scale: bool = False,
+    limits: clusters.Limits | None = None,
+    format: str = "png",
+    out: Path | None = None,
+) -> list[Path]:
+    """Writes `clusters_<split>.<format>` for each split of one run.
+
+    Args:
+        run_folder: holds config.yaml and features_<split>.npz.
+        splits: of "train" and "test".
+        common_scale: the same limits for all splits.
+        limits: x0, x1, y0, y1 in feature units, instead of those that show all points.
+        format: "png", "pdf" or "svg".
+        out: folder for the figures, made if missing; None is the run folder.
+
+    Returns:
+        The files written, in the order of `splits`.
+
+    Raises:
+        RunFolderError: if a file of the run is missing or damaged; the message names it and the next step.
+        ValueError: if `limits` are not finite or not ascending.
+    """
+    return _draw([run_folder], "clusters", splits, common_scale, limits, format, out or run_folder)
+
+
+def draw_panels(
+    run_folders: Sequence[Path], *, splits: Sequence[str] = ("train", "test"), common_scale: bool = False,
+    limits: clusters.Limits | None = None, format: str = "png", out: Path = Path("outputs"),
+) -> list[Path]:  # fmt: skip
+    """Writes `panel_<split>.<format>` for each split, one subplot a run in the given order; else as `draw_run`."""
+    return _draw(run_folders, "panel", splits, common_scale, limits, format, out)
+
+
+def _draw(run_folders, stem, splits, common_scale, limits, format, out) -> list[Path]:
+    """Reads and draws everything before it writes anything."""
+    panels = {split: _told_apart([read_panel(run, split) for run in run_folders], run_folders) for split in splits}
+    if common_scale and limits is None:
+        limits = clusters.limits_of([panel for row in panels.values() for panel in row])
+    contents = {
+        out / f"{stem}_{split}.{format}": clusters.encoded(clusters.figure(row, limits=limits), format)
+        for split, row in panels.items()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for path, content in contents.items():
+        with write_whole(path) as temporary:
+            temporary.write_bytes(content)
+    return list(contents)
+
+
+def read_panel(run_folder: Path, split: str) -> clusters.Panel:
+    """One split of a run as it is drawn, titled with what tells runs apart: data, lambda, step, accuracy.
+
+    Raises:
+        RunFolderError: if a file is missing or damaged; the message names it and the next step.
+    """
+    if not run_folder.is_dir():
+        raise RunFolderError(f"{run_folder}: no such run folder; see the folders in {run_folder.parent}/")
+    resume = f"python train_mnist.py --resume {shlex.quote(str(run_folder))}"
+    path = run_folder / "config.yaml"
+    # Whatever a damaged file makes the YAML, zip and NumPy readers raise, it is the file that is at fault.
+    try:
+        with path.open(encoding="utf-8") as file:
+            settings = yaml.safe_load(file)
+        dataset = settings["dataset"]
+        config = Config(
+            center_loss_weight=float(settings["center_loss_weight"]),
+            center_loss_reduction=settings["center_loss_reduction"],
+            batch_size=int(settings["batch_size"]),
+        )
+    except FileNotFoundError:
+        raise RunFolderError(f"{path}: missing; is {run_folder} a run folder of train_mnist.py?") from None
+    except Exception as error:
+        raise RunFolderError(f"{path}: damaged ({_reason(error)}); draw another run, or train this one anew") from error
+
+    path = run_folder / f"features_{split}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            features, labels, predictions = (arrays[name] for name in ("features", "labels", "predictions"))
+            if predictions.shape != labels.shape:
+                raise ValueError(f"predictions: expected shape {labels.shape} as the labels, got {predictions.shape}")
+            title = (
+                f"{DATASET_TITLES.get(dataset, dataset)} {split} · λ = {config.center_loss_weight:g} "
+                f"(λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})\n"
+                f"step {int(arrays['step']):,} · accuracy {100 * np.mean(predictions == labels):.2f} %"
+            )
+            panel = clusters.Panel(features, labels, arrays["centers"], tuple(map(str, arrays["class_names"])), title)
+        clusters.check(panel)
+    except FileNotFoundError:
+        raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}") from None
+    except Exception as error:
+        raise RunFolderError(f"{path}: damaged ({_reason(error)}); have it written again: {resume}") from error
+    return panel
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _told_apart(panels: list[clusters.Panel], run_folders: Sequence[Path]) -> list[clusters.Panel]:
+    """The panels, with the run's name under the titles whose first line another run has too."""
+    heads = [panel.title.split("\n")[0] for panel in panels]
+    names = [run.resolve().name.replace("$", r"\$") for run in run_folders]  # a title is read as mathtext
+    return [
+        panel._replace(title=f"{panel.title}\n{name}") if heads.count(head) > 1 else panel
+        for panel, head, name in zip(panels, heads, names, strict=True)
+    ]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = jsonargparse.ArgumentParser(prog="visualize.py", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=str, help="run folders")
+    parser.add_argument("--split", type=Literal["train", "test", "both"], default="both", help="which images")
+    parser.add_argument("--common_scale", type=bool, default=False, help="the same limits in all figures and subplots")
+    parser.add_argument("--limits", nargs=4, type=float, metavar=("X0", "X1", "Y0", "Y1"), help="limits of all axes")
+    parser.add_argument("--format", type=Literal["png", "pdf", "svg"], default="png", help="of the files")
+    parser.add_argument(
+        "--out", type=str, help="folder for the files; default: the run's own, outputs for several runs"
+    )
+    options = parser.parse_args(arguments)
+
+    runs = [Path(run) for run in options.runs]
+    settings = {
+        "splits": ("train", "test") if options.split == "both" else (options.split,),
+        "common_scale": options.common_scale,
+        "limits": options.limits and tuple(options.limits),
+        "format": options.format,
+        **({"out": Path(options.out)} if options.out else {}),
+    }
+    try:
+        written = draw_run(runs[0], **settings) if len(runs) == 1 else draw_panels(runs, **settings)
+    except (RunFolderError, ValueError, OSError) as error:
+        advice = "; choose another folder with --out" if isinstance(error, OSError) else ""
+        print(f"visualize.py: {error}{advice}", file=sys.stderr)
+        sys.exit(2)
+    print(*written, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
