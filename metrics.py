@@ -49,6 +49,16 @@ def distances(features: np.ndarray, labels: np.ndarray, num_classes: int) -> dic
     }
 
 
+def accuracies(
+    features: np.ndarray, labels: np.ndarray, predictions: np.ndarray, centers: np.ndarray
+) -> dict[str, float]:
+    """`accuracy` by softmax and `accuracy_nearest_center` by nearest learned center, in 0..1; see `split_metrics`."""
+    return {
+        "accuracy": float((predictions == labels).mean()),
+        "accuracy_nearest_center": float((nearest_center(features, centers) == labels).mean()),
+    }
+
+
 def split_metrics(
     features: np.ndarray, labels: np.ndarray, predictions: np.ndarray, centers: np.ndarray
 ) -> dict[str, object]:
@@ -75,8 +85,7 @@ def split_metrics(
 
     return {
         "images": len(labels),
-        "accuracy": float((predictions == labels).mean()),
-        "accuracy_nearest_center": float((by_center == labels).mean()),
+        **accuracies(features, labels, predictions, centers),
         "accuracy_per_class": per_class(predictions == labels),
         "accuracy_nearest_center_per_class": per_class(by_center == labels),
         "confusion": confusion.tolist(),

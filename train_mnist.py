@@ -31,6 +31,7 @@ from config import CommandLine, Config, parse_command_line, resolve_precision, t
 from mnist_data import DataError, Split, batches, load, stratified_split
 from network import FEATURE_WIDTH, lenet
 from running import checkpoints, hooks, run_folder, schedules
+from running.session import open_session
 from running.signals import Stopped, StopSignals
 from update_centers import update_centers_op
 
@@ -172,114 +173,86 @@ def evaluate(session: tf.compat.v1.Session, graph: TrainGraph, split: Split) -> 
 
 
 def train(
-    graph: TrainGraph, config: Config, training: Split, validation: Split, run: Path, signals: StopSignals
+    graph: TrainGraph, config: Config, training: Split, validation: Split, folder: Path, signals: StopSignals
 ) -> None:
-    """Trains up to `config.steps`, from the newest whole checkpoint of `run` if it has one.
+    """Trains up to `config.steps`, from the newest whole checkpoint of the run in `folder` if it has one.
 
-    Leaves in `run`: checkpoints and event files, metrics.csv, validation.csv, sessions.csv.
+    Leaves there: checkpoints/, with event files, and metrics.csv, validation.csv, sessions.csv.
 
     Raises:
         hooks.NonFiniteError: if a loss or variable is not finite; the newest checkpoint is from before.
         checkpoints.CheckpointError: if there are checkpoints and none can be used.
         Stopped: after a checkpoint, if a signal came.
     """
-    folder = run / "checkpoints"
-    found = checkpoints.newest_whole(folder)
-    for damaged in found.damaged:
+    start = checkpoints.newest_whole(folder / "checkpoints")
+    for damaged in start.damaged:
         print(f"warning: passed over a damaged checkpoint, {damaged}")
-    if found.path is not None:
-        checkpoints.check_fits(found.path, tf.compat.v1.global_variables())
-        print(f"resuming at step {found.step:,} of {config.steps:,}")
-    if found.step > config.steps:
-        raise checkpoints.CheckpointError(f"{run}: is at step {found.step} already, beyond --steps {config.steps}")
-
-    saver = tf.compat.v1.train.Saver(max_to_keep=3)
-    saver.recover_last_checkpoints(found.whole)
-    rows = run_folder.TableFile(run / "metrics.csv", keep_to=found.step)
-    validation_rows = run_folder.TableFile(run / "validation.csv", keep_to=found.step - 1)  # evaluated again below
-    sessions = run_folder.TableFile(run / "sessions.csv", keep_to=found.step)
+    if start.step > config.steps:
+        raise checkpoints.CheckpointError(f"{folder}: at step {start.step} already, beyond --steps {config.steps}")
+    print(f"going on from step {start.step:,}" if start.path else "no checkpoint yet: starting at step 0", flush=True)
+    rows = run_folder.TableFile(folder / "metrics.csv", keep_to=start.step)
+    validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step - 1)  # evaluated again below
     progress = hooks.ProgressHook(
-        graph.scalars, ("cross_entropy", "center_loss", "accuracy"), found.step, config.steps, config.log_every_steps
+        graph.scalars, ("cross_entropy", "center_loss", "accuracy"), start.step, config.steps, config.log_every_steps
     )
-    num_classes = graph.centers.shape[0]
     riding = [
         hooks.StopHook(signals),
         hooks.FiniteHook(graph.scalars),
-        hooks.CollapseHook(graph.scalars, num_classes, patience=300, warn=print),
+        hooks.CollapseHook(graph.scalars, graph.centers.shape[0], patience=300, warn=print),
         hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
         progress,
-        # Our own, not MonitoredTrainingSession's, so that it saves after the checks and the rows of a step.
-        tf.compat.v1.train.CheckpointSaverHook(
-            str(folder),
-            save_steps=config.checkpoint_every_steps,
-            saver=saver,
-            listeners=[hooks.FiniteVariables(tf.compat.v1.global_variables())],
-            save_graph_def=False,
-        ),
     ]
-    # The checkpoint is named, not looked up by the session, which starts at step 0 where it finds none.
-    restore = None if found.path is None else lambda scaffold, session: saver.restore(session, found.path)
-    opened = tf.compat.v1.train.MonitoredTrainingSession(
-        scaffold=tf.compat.v1.train.Scaffold(saver=saver, init_fn=restore),
-        hooks=riding,
-        summary_dir=str(folder),
-        save_summaries_steps=config.log_every_steps,
-        log_step_count_steps=None,
+    opened = open_session(
+        folder / "checkpoints",
+        start,
+        riding,
+        save_every_steps=config.checkpoint_every_steps,
+        summary_every_steps=config.log_every_steps,
     )
 
     def validate(step_context):
         seen = evaluate(step_context.session, graph, validation)
-        nearest = metrics.nearest_center(seen.features, seen.centers)
-        return {
-            "cross_entropy": seen.cross_entropy,
-            "accuracy": float((seen.predictions == validation.labels).mean()),
-            "accuracy_nearest_center": float((nearest == validation.labels).mean()),
-        }
+        reached = metrics.accuracies(seen.features, validation.labels, seen.predictions, seen.centers)
+        return {"cross_entropy": seen.cross_entropy} | reached
 
-    order = batches(len(training.labels), config.batch_size, config.seed, found.step)
+    order = batches(len(training.labels), config.batch_size, config.seed, start.step)
     with signals.deferred():
-        try:
-            with opened as session:
-                for step in range(found.step, config.steps + 1):
-                    due = step % config.evaluate_every_steps == 0 or step == config.steps
-                    if due and step > 0 and len(validation.labels):
-                        seen = session.run_step_fn(validate)  # fires no training hook
-                        validation_rows.append({"step": step} | seen)
-                        hooks.write_events(folder, step, {f"validation/{name}": seen[name] for name in seen})
-                        progress.note = f"validation accuracy {seen['accuracy']:.2%}"
-                    if step == config.steps or session.should_stop():
-                        break
-                    index = next(order)
-                    feed = {graph.images: training.images[index], graph.labels: training.labels[index]}
-                    session.run([graph.train_op, graph.update_step], feed)
-        finally:
-            progress.close()
-            if progress.steps:
-                last = found.step + progress.steps + 1
-                sessions.append({"step": last, "steps": progress.steps, "seconds": round(progress.seconds, 3)})
+        with progress, opened as session:
+            for step in range(start.step, config.steps + 1):
+                due = step > 0 and (step % config.evaluate_every_steps == 0 or step == config.steps)
+                if due and len(validation.labels):
+                    seen = session.run_step_fn(validate)  # fires no training hook
+                    validation_rows.append({"step": step} | seen)
+                    hooks.write_events(folder / "checkpoints", step, "validation", seen)
+                    progress.note = f"validation accuracy {seen['accuracy']:.2%}"
+                if step == config.steps or session.should_stop():
+                    break
+                index = next(order)
+                feed = {graph.images: training.images[index], graph.labels: training.labels[index]}
+                session.run([graph.train_op, graph.update_step], feed)
+        if progress.steps:
+            run_folder.TableFile(folder / "sessions.csv", keep_to=start.step).append(
+                {"step": progress.step, "steps": progress.steps, "seconds": round(progress.seconds, 3)}
+            )
 
 
-def extract(
-    graph: TrainGraph, run: Path, splits: dict[str, tuple[Split, np.ndarray]], class_names: Sequence[str]
-) -> None:
-    """Writes features_<name>.npz for each split: every image seen by the newest checkpoint of `run`.
+def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.ndarray]], names: Sequence[str]) -> None:
+    """Writes features_<split>.npz: every image of the split seen by the newest checkpoint of the run in `folder`.
 
     Args:
         graph: as built.
-        run: the run's folder.
+        folder: the run's.
         splits: by name, the images with their [N] indices into the data set's split.
-        class_names: C of them.
+        names: of the C classes.
     """
+    found = checkpoints.newest_whole(folder / "checkpoints")
     variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
-    found = checkpoints.newest_whole(run / "checkpoints")
+    kernel, bias = (variables.get(f"lenet/classifier/{name}") for name in ("kernel", "bias"))
     with tf.compat.v1.Session() as session:
         tf.compat.v1.train.Saver().restore(session, found.path)
-        weights = session.run(variables["lenet/classifier/kernel"])
-        bias = variables.get("lenet/classifier/bias")
-        bias = np.zeros(weights.shape[1], np.float32) if bias is None else session.run(bias)
         for name, (split, index) in splits.items():
             seen = evaluate(session, graph, split)
-            with run_folder.write_whole(run / f"features_{name}.npz") as temporary:
+            with run_folder.write_whole(folder / f"features_{name}.npz") as temporary:
                 np.savez_compressed(
                     temporary,
                     features=seen.features,
@@ -287,10 +260,10 @@ def extract(
                     predictions=seen.predictions,
                     index=index,
                     centers=seen.centers,
-                    classifier_weights=weights,
-                    classifier_bias=bias,
+                    classifier_weights=session.run(kernel),
+                    classifier_bias=np.zeros(len(names), np.float32) if bias is None else session.run(bias),
                     step=found.step,
-                    class_names=np.array(class_names),
+                    class_names=np.array(names),
                 )
 
 
@@ -304,46 +277,40 @@ def run(command: CommandLine, signals: StopSignals) -> None:
     if not command.resume:
         run_folder.create(folder, overwrite=command.overwrite)
     with run_folder.locked(folder):
-        # `auto` and the default name become what they stood for, so that the file tells the whole run.
-        config = dataclasses.replace(
-            config, dataset=data.name, precision=resolve_precision(config.precision), run_name=folder.name
-        )
-        print(f"data: {data.name}, {data.source}")
+        # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
+        precision = resolve_precision(config.precision)
+        config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=folder.name)
         print(
-            f"split: {len(trained_on):,} training, {len(held_out):,} validation, {len(data.test.labels):,} test images"
-        )
-        print(
+            f"data: {data.name}, {data.source}\n"
+            f"split: {len(trained_on):,} training, {len(held_out):,} validation, {len(data.test.labels):,} test\n"
             f"loss: mean cross entropy + {config.center_loss_weight:g} · L_C ({config.center_loss_reduction} over the "
             f"batch of {config.batch_size}): lambda {config.center_loss_weight:g}, lambda_eff {config.lambda_eff:g}; "
-            f"alpha {config.center_alpha:g}"
+            f"alpha {config.center_alpha:g}\n"
+            f"precision: {config.precision} in the convolutional stages\nrun: {folder}",
+            flush=True,
         )
-        print(f"precision: {config.precision} in the convolutional stages\nrun: {folder}", flush=True)
         finished = folder / "metrics.json"
-        if command.resume and finished.exists() and run_folder.read_json(finished)["step"] == config.steps:
+        if finished.exists() and run_folder.read_json(finished)["step"] == config.steps:
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
             return
         finished.unlink(missing_ok=True)
-        with run_folder.write_whole(folder / "config.yaml") as temporary:
-            temporary.write_text(to_yaml(config), encoding="utf-8")
+        run_folder.write_text(folder / "config.yaml", to_yaml(config))
         (folder / "checkpoints").mkdir(exist_ok=True)
-
         training, validation = (
             Split(data.train.images[index], data.train.labels[index]) for index in (trained_on, held_out)
         )
         with tf.Graph().as_default():
-            graph = build_graph(config, len(data.class_names))
-            train(graph, config, training, validation, folder, signals)
-        with tf.Graph().as_default():  # training's is finalized
-            graph = build_graph(config, len(data.class_names))
+            train(build_graph(config, len(data.class_names)), config, training, validation, folder, signals)
+        with tf.Graph().as_default():  # the training session has finalized its own
             splits = {"train": (training, trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
-            extract(graph, folder, splits, data.class_names)
-        visualize.draw_run(folder)
+            extract(build_graph(config, len(data.class_names)), folder, splits, data.class_names)
+        pictures = visualize.draw_run(folder)
         test = report.write_metrics(folder, config, data.source)["test"]
         print(
-            f"test accuracy: {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest "
-            f"learned center; smallest inter-class over mean intra-class distance {test['inter_over_intra'] or 0:.1f}\n"
-            f"pictures: {folder}/clusters_train.png {folder}/clusters_test.png"
+            f"test: accuracy {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest "
+            f"learned center; smallest inter-class / mean intra-class distance {test['inter_over_intra'] or 0:.1f}"
         )
+        print("pictures:", *pictures)
 
 
 def main(arguments: list[str] | None = None) -> int:

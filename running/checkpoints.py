@@ -55,7 +55,7 @@ def _problem(prefix: str, step: int) -> str | None:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
         saved_step = int(reader.get_tensor("global_step"))
-    except (tf.errors.OpError, ValueError, RuntimeError, OSError, MemoryError) as error:
+    except (tf.errors.OpError, ValueError, IndexError, RuntimeError, OSError, MemoryError) as error:
         return str(error).partition("\n")[0]
     return None if saved_step == step else f"holds step {saved_step}"
 

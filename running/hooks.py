@@ -116,51 +116,62 @@ class TableHook(ScalarsHook):
 
 
 class ProgressHook(ScalarsHook):
-    """A progress bar on a terminal; elsewhere a line every `every_steps`. An estimate after a few steps on both.
+    """A progress bar on a terminal; elsewhere a line every `every_steps`. On both an estimate after some steps.
+
+    To be entered as a context around the session, since a session that fails does not call its hooks' `end`.
+
+    Args:
+        scalars: fetched with each step.
+        shown: the names of those to show.
+        first_step, last_step: steps done when the session begins, and when it ends.
+        every_steps: between lines.
 
     Attributes:
-        seconds, steps: taken and done since the first step, which also pays for setting things up and is left out.
+        step: steps done so far.
+        steps, seconds: timed steps of this session, and what they took together; its first step is left out, which
+            also compiles and allocates.
+        note: joins the line; for what was last evaluated.
     """
 
-    def __init__(self, scalars: Scalars, shown: tuple[str, ...], first_step: int, last_step: int, every_steps: int):
+    def __init__(
+        self, scalars: Scalars, shown: tuple[str, ...], first_step: int, last_step: int, every_steps: int
+    ) -> None:
         super().__init__(scalars)
-        self._shown, self._first_step, self._last_step, self._every_steps = shown, first_step, last_step, every_steps
+        self._shown, self._last_step, self._every_steps = shown, last_step, every_steps
+        self.step, self.steps, self.seconds, self.note = first_step, 0, 0.0, ""
         self._started: float | None = None
-        self.seconds, self.steps = 0.0, 0
-        self.note = ""  # joins the line: what was last evaluated
-        self._bar = None
-        if sys.stdout.isatty():
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-            self._bar = Progress(*columns)
-            self._task = self._bar.add_task("", total=last_step, completed=first_step)
+        self._bar = Progress(
+            BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
+            disable=not sys.stdout.isatty(),
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=last_step, completed=first_step)
 
-    def begin(self):
-        if self._bar:
-            self._bar.start()
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception):
+        self._bar.stop()
 
     def after_step(self, step, values):
+        self.step = step
         if self._started is None:
             self._started = time.perf_counter()
             return
-        self.seconds, self.steps = time.perf_counter() - self._started, self.steps + 1
-        if self.steps == 20 and step < self._last_step:
-            left = (self._last_step - step) * self.seconds / self.steps
+        self.steps, self.seconds = self.steps + 1, time.perf_counter() - self._started
+        left = self._last_step - step
+        if self.steps == 20 and left:
+            pace = self.seconds / self.steps
             print(
-                f"about {left / 60:.1f} minutes for {self._last_step - step:,} more steps "
-                f"({1000 * self.seconds / self.steps:.0f} ms a step)",
+                f"about {left * pace / 60:.1f} minutes for {left:,} more steps ({1000 * pace:.0f} ms a step)",
                 flush=True,
             )
-        texts = [f"{name} {values[name]:.4g}" for name in self._shown]
-        if self._bar:
-            texts += [f"{self.steps / self.seconds:.1f} steps/s", self.note]
-            self._bar.update(self._task, completed=step, description=" ".join(texts))
-        elif step % self._every_steps == 0 or step == self._last_step:
-            print(f"step {step}/{self._last_step} " + " ".join([*texts, self.note]), flush=True)
-
-    def close(self) -> None:
-        """Ends the bar. Not `end`, which a session that fails does not call."""
-        if self._bar:
-            self._bar.stop()
+        texts = [f"{name} {values[name]:.4g}" for name in self._shown] + [self.note]
+        if not self._bar.disable:
+            description = " ".join([f"{self.steps / self.seconds:.1f} steps/s", *texts])
+            self._bar.update(self._task, completed=step, description=description)
+        elif step % self._every_steps == 0 or not left:
+            print(f"step {step}/{self._last_step}", *texts, flush=True)
 
 
 class StopHook(tf.compat.v1.train.SessionRunHook):
@@ -174,7 +185,7 @@ class StopHook(tf.compat.v1.train.SessionRunHook):
             run_context.request_stop()
 
 
-def write_events(folder: Path, step: int, values: Mapping[str, float]) -> None:
-    """Adds `values` by tag to the event file that the session of this process writes in `folder`."""
-    tagged = [tf.compat.v1.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+def write_events(folder: Path, step: int, scope: str, values: Mapping[str, float]) -> None:
+    """Adds `values`, tagged `<scope>/<name>`, to the event file that this process's session writes in `folder`."""
+    tagged = [tf.compat.v1.Summary.Value(tag=f"{scope}/{name}", simple_value=value) for name, value in values.items()]
     tf.compat.v1.summary.FileWriterCache.get(str(folder)).add_summary(tf.compat.v1.Summary(value=tagged), step)

@@ -39,11 +39,15 @@ def write_whole(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_json(path: Path, value: object) -> None:
-    """Writes `value` as indented JSON, whole; a NaN or an infinity is a ValueError, not invalid JSON."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` as UTF-8, whole."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes `value` as indented JSON, whole; a NaN or an infinity is a ValueError, not invalid JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def create(folder: Path, *, overwrite: bool) -> None:
@@ -106,10 +110,9 @@ class TableFile:
     def __init__(self, path: Path, *, keep_to: int) -> None:
         self.path = path
         if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines[1:] if line.endswith("\n") and int(line.split(",")[0]) <= keep_to]
-            with write_whole(path) as temporary:
-                temporary.write_text("".join(lines[:1] + kept), encoding="utf-8")
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+            kept = [line for line in lines[1:] if int(line.split(",")[0]) <= keep_to]
+            write_text(path, "".join(lines[:1] + kept))
 
     def append(self, row: Mapping[str, object]) -> None:
         """Adds a row; the first one also writes the header. Floats are written so that they read back exactly."""

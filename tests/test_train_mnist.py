@@ -210,8 +210,8 @@ def finished_run(run_script, tmp_path_factory):
 def test_a_run_says_first_what_it_is(finished_run):
     run, output = finished_run
     for text in (
-        "data: digits", "1,150 training, 288 validation, 359 test images", "lambda 0.01", "lambda_eff 0.2",
-        "sum over the batch of 20", "alpha 0.5", str(run), "about ", "test accuracy",
+        "data: digits", "1,150 training, 288 validation, 359 test", "lambda 0.01", "lambda_eff 0.2",
+        "sum over the batch of 20", "alpha 0.5", str(run), "about ", "test: accuracy",
     ):  # fmt: skip
         assert text in output
     assert "step 5/30" in output
@@ -276,7 +276,7 @@ def test_a_run_cut_short_and_resumed_equals_the_whole_run(finished_run, run_scri
     assert first.returncode == 0, first.stderr
     second = run_script("train_mnist.py", "--resume", tmp_path / "parts", "--steps", "30")
     assert second.returncode == 0, second.stderr
-    assert "resuming at step 17 of 30" in second.stdout
+    assert "going on from step 17" in second.stdout
     assert checkpoint_arrays(tmp_path / "parts", 30) == checkpoint_arrays(run, 30)
     kept = [row for row in rows(tmp_path / "parts" / "metrics.csv") if row["step"] != "17"]
     assert kept == rows(run / "metrics.csv")
@@ -340,7 +340,7 @@ def test_hundred_steps_on_the_real_mnist(real_data, run_script, tmp_path):
         "[4,8,16]", "--output_dir", tmp_path, "--run_name", "mnist", CENTERLOSS_DATA=str(real_data),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "48,000 training, 12,000 validation, 10,000 test images" in done.stdout
+    assert "48,000 training, 12,000 validation, 10,000 test" in done.stdout
     metrics = json.loads((tmp_path / "mnist" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["test"]["images"] == 10_000
     assert metrics["test"]["accuracy"] > 0.5

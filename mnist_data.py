@@ -1,0 +1,240 @@
+"""The data of the experiments: found or fetched, checked, parsed, split and put in order.
+
+`data_dir/<data set>/` holds the four canonical IDX files, each as .gz or plain; where both are there the .gz is read.
+What is missing is fetched and held to its checksum; what is there is the user's own, checked by structure only.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import math
+import mmap
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+FASHION = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
+CLASS_NAMES = {"mnist": tuple("0123456789"), "fashion_mnist": tuple(FASHION.split(", ")), "digits": tuple("0123456789")}
+MIRRORS = {  # tried in this order
+    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+    "fashion_mnist": (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+}
+SHA256 = {  # of the .gz files
+    "mnist/train-images-idx3-ubyte": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "mnist/train-labels-idx1-ubyte": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "mnist/t10k-images-idx3-ubyte": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "mnist/t10k-labels-idx1-ubyte": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    "fashion_mnist/train-images-idx3-ubyte": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+    "fashion_mnist/train-labels-idx1-ubyte": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+    "fashion_mnist/t10k-images-idx3-ubyte": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+    "fashion_mnist/t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+}
+SILENCE_SECONDS = 8.0  # a mirror that sends nothing for so long is given up,
+DEADLINE_SECONDS = 120.0  # and so is one that has not sent a file whole by then, however it drips
+MAX_EXAMPLES = 1_000_000  # in a file: 784 MB of images
+
+
+class DataError(Exception):
+    """The data can't be had or can't be used; the message names the file and what to do about it."""
+
+
+class _UnavailableError(DataError):
+    """A file is missing and can't be fetched or stored: the only thing `auto` falls back for."""
+
+
+class Split(NamedTuple):
+    images: np.ndarray  # [N, 28, 28] uint8
+    labels: np.ndarray  # [N] int64, each in 0 … 9
+
+
+class Dataset(NamedTuple):
+    name: str  # mnist, fashion_mnist or digits
+    source: str  # one line for the user: where it came from, and whatever is unusual about it
+    class_names: tuple[str, ...]  # by label
+    train: Split
+    test: Split
+
+
+def load(name: str, data_dir: Path | str) -> Dataset:
+    """The data set `name`: "mnist", "fashion_mnist", "digits" (scikit-learn's, needs no files) or "auto".
+
+    "auto" is MNIST if it is there or can be fetched, else the digits, and `source` says so.
+
+    Raises:
+        DataError: if `name` is unknown, a file is unreadable or malformed, or one is missing and can't be had.
+    """
+    if name not in (*CLASS_NAMES, "auto"):
+        raise DataError(f"data set {name!r}: expected one of {', '.join(CLASS_NAMES)} or auto")
+    if name == "auto":
+        try:
+            return load("mnist", data_dir)
+        except _UnavailableError as error:
+            return _load_digits(f"; used INSTEAD OF MNIST, because {error}")
+    return _load_digits() if name == "digits" else _load_idx_files(name, Path(data_dir))
+
+
+def read_idx(path: Path | str, kind: str) -> np.ndarray:
+    """The IDX file at `path`, gzipped if its name ends in .gz. No size that its header claims is ever allocated.
+
+    Returns:
+        For the `kind` "images" [N, 28, 28] uint8; for "labels" [N] int64, each in 0 … 9. N > 0.
+
+    Raises:
+        DataError: if the file is anything but that, whole and nothing more.
+    """
+    path, (magic, shape) = Path(path), {"images": (0x803, (28, 28)), "labels": (0x801, ())}[kind]
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise _malformed(path, "missing, or not a regular file")
+        with path.open("rb") as file:
+            stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            header = stream.read(8 + 4 * len(shape))
+            sizes = [int.from_bytes(header[at : at + 4], "big") for at in range(0, len(header), 4)]
+            if len(header) < 8 + 4 * len(shape) or [sizes[0], *sizes[2:]] != [magic, *shape]:
+                raise _malformed(path, f"header of {len(header)} bytes, {sizes}, expected {[magic, 'N', *shape]}")
+            count, expected = sizes[1], sizes[1] * math.prod(shape)
+            capacity = os.fstat(file.fileno()).st_size * (1 if stream is file else 1032)  # the most deflate can do
+            if not (most := min(MAX_EXAMPLES, capacity // math.prod(shape))) >= count > 0:
+                raise _malformed(path, f"{count:,} {kind} by its header, expected 1 … {most:,} in a file of its size")
+            payload = bytearray()
+            # One byte more than expected is asked for: it shows trailing ones, and has gzip check its CRC.
+            while chunk := stream.read(min(2**16, expected + 1 - len(payload))):
+                payload += chunk
+    except (OSError, EOFError, zlib.error) as error:
+        raise _malformed(path, f"can't be read ({error})") from error
+    if len(payload) != expected:
+        got = "more" if len(payload) > expected else f"{len(payload):,}"
+        raise _malformed(path, f"{got} bytes after its header, expected {expected:,}")
+    array = np.frombuffer(payload, np.uint8).reshape(count, *shape)
+    if kind == "labels" and array.max() > 9:
+        raise _malformed(path, f"label {array.max()} at position {array.argmax()}, expected 0 … 9")
+    return array if kind == "images" else array.astype(np.int64)
+
+
+def stratified_split(labels: np.ndarray, fraction: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Holds out round(`fraction` · N) of the [N] class ids, the same share of every class, as `split_seed` alone says.
+
+    Returns:
+        Indices kept and indices held out, each sorted, int64; together 0 … N − 1.
+
+    Raises:
+        DataError: if `fraction` is neither 0 nor leaves at least one member of every class on both sides.
+        ValueError: if `split_seed` is not in [0, 2³²).
+    """
+    index = np.arange(len(labels), dtype=np.int64)
+    if fraction == 0:
+        return index, index[:0]
+    smallest = min(np.unique(labels, return_counts=True)[1], default=0)
+    if not (smallest * fraction >= 1 and smallest - smallest * fraction >= 1):
+        raise DataError(f"labels: can't hold out {fraction:g} of a class of {smallest}; use 0, or nearer to 0.5")
+    from sklearn.model_selection import train_test_split
+
+    size = round(fraction * len(labels))  # given a float, scikit-learn takes the ceiling: 8 of 100 for 0.07
+    kept, held_out = train_test_split(index, test_size=size, stratify=labels, random_state=split_seed)
+    return np.sort(kept), np.sort(held_out)
+
+
+def batches(num_examples: int, batch_size: int, seed: int, first_step: int = 0) -> Iterator[np.ndarray]:
+    """Batches of indices without end, each int64 [batch_size]; the last of an epoch is shorter if need be.
+
+    The order depends on `seed` and the epoch alone, so that a run goes on from `first_step` as if never stopped.
+
+    Raises:
+        ValueError: at the call, if `num_examples` or `batch_size` is below 1, or `seed` or `first_step` below 0.
+    """
+    if min(num_examples, batch_size) < 1 or min(seed, first_step) < 0:
+        raise ValueError(f"expected {num_examples=} and {batch_size=} >= 1, {seed=} and {first_step=} >= 0")
+    first_epoch, skipped = divmod(first_step, math.ceil(num_examples / batch_size))
+    return (
+        order[start : start + batch_size]
+        for epoch in itertools.count(first_epoch)
+        for order in [np.random.default_rng([seed, epoch]).permutation(num_examples)]
+        for start in range(skipped * batch_size if epoch == first_epoch else 0, num_examples, batch_size)
+    )
+
+
+def _malformed(path: Path, what: str) -> DataError:
+    return DataError(f"{path}: {what}; put a whole file in its place, or delete it to have it fetched again")
+
+
+def _load_idx_files(name: str, data_dir: Path) -> Dataset:
+    files = [file for file in SHA256 if file.startswith(f"{name}/")]
+    # lexists, and not exists: a link that leads nowhere is there, and an error.
+    found = {f: next(filter(os.path.lexists, (data_dir / f"{f}.gz", data_dir / f)), None) for f in files}
+    arrays = {}
+    # What is there comes first: that a file is damaged must be told before `auto` falls back for a missing one.
+    for file, path in sorted(found.items(), key=lambda item: item[1] is None):
+        arrays[file] = read_idx(path or _fetch(data_dir / f"{file}.gz", SHA256[file]), file.split("-")[1])
+    train, test = (Split(arrays[images], arrays[labels]) for images, labels in (files[:2], files[2:]))
+    for file, (images, labels) in ((files[1], train), (files[3], test)):
+        if len(images) != len(labels):
+            raise _malformed(found[file] or data_dir / file, f"{len(labels):,} labels for {len(images):,} images")
+    unusual = "" if (len(train.labels), len(test.labels)) == (60_000, 10_000) else " (canonical: 60,000 and 10,000)"
+    unusual += ", fetched" * (None in found.values())
+    source = f"{data_dir / name}: {len(train.labels):,} training and {len(test.labels):,} test images{unusual}"
+    return Dataset(name, source, CLASS_NAMES[name], train, test)
+
+
+def _fetch(path: Path, sha256: str) -> Path:
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")
+    answers = []
+    for mirror in MIRRORS[path.parent.name]:
+        try:
+            pooch.retrieve(mirror + path.name, sha256, path.name, path.parent.absolute(), downloader=_download)
+            return path
+        except ValueError as error:  # of _download, or pooch's own for a wrong checksum
+            answers.append(f"{mirror}: {' '.join(str(error).split())}")
+        except OSError as error:
+            raise _UnavailableError(f"{path}: missing, can't be stored ({error}); use a writable folder") from error
+    why = f"missing, and no mirror gave it ({'; '.join(answers)})"
+    raise _UnavailableError(f"{path}: {why}; get it by other means and put it there, its SHA-256 is {sha256}")
+
+
+def _download(url: str, output_file: str, _pooch: object) -> None:
+    """A downloader for pooch, bounded in time and memory; writes the whole file or, with a ValueError, nothing."""
+    from pooch import HTTPDownloader
+
+    content, failures = mmap.mmap(-1, 2**25), []  # 2²⁵ bytes hold every file, and more can't be written
+
+    def run():
+        try:
+            HTTPDownloader(timeout=SILENCE_SECONDS, headers={"Accept-Encoding": "identity"})(url, content, None)
+        except Exception as error:  # whatever it is, it is what this mirror answered
+            failures.append(error)
+
+    # A socket's time-out starts anew with every byte; a thread can be given up at any.
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(DEADLINE_SECONDS)
+    if thread.is_alive():
+        content.close()  # ends the thread at its next write
+        raise ValueError(f"not whole after {DEADLINE_SECONDS:g} seconds")
+    if failures:
+        raise ValueError(f"{type(failures[0]).__name__}: {failures[0]}") from failures[0]
+    Path(output_file).chmod(0o644)  # pooch makes it for its owner only
+    Path(output_file).write_bytes(content[: content.tell()])
+
+
+def _load_digits(remark: str = "") -> Dataset:
+    """scikit-learn's 8×8 digits, brought to 24×24 by linear interpolation and framed to 28×28."""
+    from sklearn.datasets import load_digits
+
+    small = load_digits()
+    at = (np.arange(24) + 0.5) / 3 - 0.5  # where the centers of the 24 pixels lie, counted in the 8
+    weights = np.stack([np.interp(at, np.arange(8), row) for row in np.eye(8)], axis=1)  # [24, 8]
+    enlarged = np.rint(weights @ small.images @ weights.T * (255 / 16)).astype(np.uint8)
+    images, labels = np.pad(enlarged, ((0, 0), (2, 2), (2, 2))), small.target.astype(np.int64)
+    train, test = (Split(images[i], labels[i]) for i in stratified_split(labels, fraction=0.2, split_seed=0))
+    source = f"scikit-learn's digits: {len(train.labels):,} training and {len(test.labels)} test images{remark}"
+    return Dataset("digits", source, CLASS_NAMES["digits"], train, test)

@@ -1,0 +1,60 @@
+"""A training session that starts from a named checkpoint and never saves what is not finite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from running.checkpoints import Found, check_fits
+from running.hooks import FiniteVariables
+
+
+def open_session(
+    folder: Path,
+    start: Found,
+    hooks: list[tf.compat.v1.train.SessionRunHook],
+    *,
+    save_every_steps: int,
+    summary_every_steps: int,
+) -> tf.compat.v1.train.MonitoredSession:
+    """A MonitoredTrainingSession on the default graph; event files and checkpoints, the newest three, go to `folder`.
+
+    The checkpoint to start from is given by name: a session that looks for it itself starts at step 0, silently, where
+    it finds none. The saver stands behind `hooks` in the order of a step, so that what they check and write down is
+    checked and written before a checkpoint claims the step; the session's own saver would come first.
+
+    Args:
+        folder: of the run's checkpoints.
+        start: what was found in it.
+        hooks: what else rides along.
+        save_every_steps: steps between checkpoints; the first and the last step are saved too.
+        summary_every_steps: steps between summaries in the event file.
+
+    Raises:
+        CheckpointError: if the checkpoint's variables are not the graph's.
+    """
+    variables = tf.compat.v1.global_variables()
+    saver = tf.compat.v1.train.Saver(variables, max_to_keep=3)
+    restore = None
+    if start.path is not None:
+        check_fits(start.path, variables)
+        saver.recover_last_checkpoints(start.whole)  # else those of the earlier session would never be deleted
+
+        def restore(scaffold, session):
+            saver.restore(session, start.path)
+
+    saving = tf.compat.v1.train.CheckpointSaverHook(
+        str(folder),
+        save_steps=save_every_steps,
+        saver=saver,
+        listeners=[FiniteVariables(variables)],
+        save_graph_def=False,
+    )
+    return tf.compat.v1.train.MonitoredTrainingSession(
+        scaffold=tf.compat.v1.train.Scaffold(saver=saver, init_fn=restore),
+        hooks=[*hooks, saving],
+        summary_dir=str(folder),
+        save_summaries_steps=summary_every_steps,
+        log_step_count_steps=None,
+    )

@@ -1,0 +1,847 @@
+"""Tests of mnist_data.py: real files, real sockets on 127.0.0.1, and no mock of anything it does itself."""
+
+import gzip
+import hashlib
+import http.server
+import importlib
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import tracemalloc
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mnist_data
+from mnist_data import DataError, batches, load, read_idx, stratified_split
+
+ROOT = Path(mnist_data.__file__).parent
+STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = STEMS
+quick = settings(max_examples=100, deadline=None)
+
+
+def images_of(count: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+
+
+def labels_of(count: int) -> np.ndarray:
+    return (np.arange(count) % 10).astype(np.uint8)
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">{array.ndim + 1}I", 0x800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def plain_files(train: int = 30, test: int = 20) -> dict[str, bytes]:
+    arrays = images_of(train), labels_of(train), images_of(test), labels_of(test)
+    return dict(zip(STEMS, map(idx, arrays), strict=True))
+
+
+PLAIN = plain_files()
+GZIPPED = {stem: gzip.compress(content, mtime=0) for stem, content in PLAIN.items()}
+
+
+def place(data_dir: Path, files: dict[str, bytes], gz: bool = False, name: str = "mnist") -> Path:
+    folder = data_dir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, content in files.items():
+        path = folder / (f"{stem}.gz" if gz else stem)
+        path.write_bytes(gzip.compress(content) if gz else content)
+    return folder
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """No test leaves this machine: nothing listens on port 1."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(mnist_data, "MIRRORS", dict.fromkeys(mnist_data.MIRRORS, ("http://127.0.0.1:1/",)))
+
+
+@pytest.fixture
+def nobody():
+    """The rights of a plain user; root could write anywhere."""
+    importlib.import_module("sklearn.datasets")  # while its files can be read for sure
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that every user can reach, unlike tmp_path."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+# --- the IDX reader: what is right
+
+
+@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize("count", [1, 7])
+def test_files_come_back_as_they_were_written(tmp_path, gz, count):
+    folder = place(tmp_path, {"i": idx(images_of(count)), "l": idx(labels_of(count))}, gz)
+    images, labels = read_idx(folder / ("i.gz" if gz else "i"), "images"), read_idx(folder / f"l{'.gz' * gz}", "labels")
+    np.testing.assert_array_equal(images, images_of(count))
+    np.testing.assert_array_equal(labels, labels_of(count))
+    assert (images.dtype, labels.dtype) == (np.uint8, np.int64)
+
+
+def test_reader_takes_a_path_given_as_text(tmp_path):
+    (tmp_path / "f").write_bytes(PLAIN[TRAIN_LABELS])
+    assert len(read_idx(str(tmp_path / "f"), "labels")) == 30
+
+
+def test_gzip_of_several_members_is_one_file(tmp_path):
+    content = PLAIN[TRAIN_IMAGES]
+    (tmp_path / "f.gz").write_bytes(gzip.compress(content[:1000]) + gzip.compress(content[1000:]))
+    np.testing.assert_array_equal(read_idx(tmp_path / "f.gz", "images"), images_of(30))
+
+
+# --- the IDX reader: what is wrong
+
+IMAGES, LABELS = PLAIN[TRAIN_IMAGES], PLAIN[TRAIN_LABELS]
+BAD_CONTENT = {
+    "empty file": ("images", b"", "header of 0 bytes"),
+    "ends within the header": ("images", IMAGES[:13], "header of 13 bytes"),
+    "labels end within the header": ("labels", LABELS[:7], "header of 7 bytes"),
+    "header only": ("images", IMAGES[:16], "30 images by its header|0 bytes after its header"),
+    "truncated": ("images", IMAGES[:-1], "30 images by its header|23,519 bytes after its header, expected 23,520"),
+    "one byte too many": ("images", IMAGES + b"\0", "more bytes after its header, expected 23,520"),
+    "labels read as images": ("images", LABELS, "2049"),
+    "images read as labels": ("labels", IMAGES, "2051"),
+    "wrong type code": ("images", b"\0\0\x0d\x03" + IMAGES[4:], "3331"),
+    "little-endian header": ("images", struct.pack("<4I", 0x803, 30, 28, 28) + IMAGES[16:], "expected"),
+    "other image size": ("images", idx(np.zeros((3, 32, 32), np.uint8)), "32, 32"),
+    "transposed header": ("images", struct.pack(">4I", 0x803, 30, 14, 56) + IMAGES[16:], "14, 56"),
+    "no examples": ("images", struct.pack(">4I", 0x803, 0, 28, 28), "0 images"),
+    "no labels": ("labels", struct.pack(">2I", 0x801, 0), "0 labels"),
+    "count too high": ("images", struct.pack(">4I", 0x803, 31, 28, 28) + IMAGES[16:], "31 images|expected 24,304"),
+    "count too low": ("images", struct.pack(">4I", 0x803, 29, 28, 28) + IMAGES[16:], "more bytes"),
+    "count of all ones": ("labels", struct.pack(">2I", 0x801, 2**32 - 1) + LABELS[8:], "4,294,967,295 labels"),
+    "label 10": ("labels", LABELS[:-1] + b"\x0a", "label 10 at position 29"),
+    "label 255": ("labels", LABELS[:8] + b"\xff" + LABELS[9:], "label 255 at position 0"),
+}
+
+
+@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize("case", BAD_CONTENT)
+def test_bad_content_is_told_with_file_and_fix_and_left_alone(tmp_path, case, gz):
+    kind, content, message = BAD_CONTENT[case]
+    path = place(tmp_path, {"bad": content}, gz) / ("bad.gz" if gz else "bad")
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=message) as caught:
+        read_idx(path, kind)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "put a whole file in its place" in str(caught.value)
+    assert path.read_bytes() == before
+
+
+BAD_GZIP = {
+    "not gzip": PLAIN[TRAIN_IMAGES],
+    "cut in the gzip header": GZIPPED[TRAIN_IMAGES][:5],
+    "cut in the data": GZIPPED[TRAIN_IMAGES][:5000],
+    "cut in the checksum": GZIPPED[TRAIN_IMAGES][:-4],
+    "wrong checksum": GZIPPED[TRAIN_IMAGES][:-8] + b"\1\2\3\4" + GZIPPED[TRAIN_IMAGES][-4:],
+    "damaged in the deflate stream": gzip.compress(bytes(100))[:10] + b"\xff" * 200,
+    "garbage after the end": GZIPPED[TRAIN_IMAGES] + b"garbage",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("case", BAD_GZIP)
+def test_damaged_gzip_is_told(tmp_path, case):
+    (tmp_path / "f.gz").write_bytes(BAD_GZIP[case])
+    with pytest.raises(DataError, match=r"f\.gz: "):
+        read_idx(tmp_path / "f.gz", "images")
+
+
+def test_a_missing_file_a_folder_and_a_pipe_are_told(tmp_path):
+    (tmp_path / "folder.gz").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("missing", "folder.gz", "pipe"):
+        with pytest.raises(DataError, match=f"{name}: missing, or not a regular file"):
+            read_idx(tmp_path / name, "images")
+
+
+def test_an_unreadable_file_is_told(open_folder, nobody):
+    path = open_folder / "f"
+    path.write_bytes(IMAGES)
+    path.chmod(0)
+    with pytest.raises(DataError, match=r"f: can't be read .*Permission denied"):
+        read_idx(path, "images")
+
+
+def peak_bytes_of_refusal(path: Path) -> int:
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError):
+            read_idx(path, "images")
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("count", [13_000, 60_000, 1_000_000, 2**32 - 1])
+@pytest.mark.parametrize("gz", [False, True])
+def test_what_a_lying_header_claims_is_not_allocated(tmp_path, gz, count):
+    content = struct.pack(">4I", 0x803, count, 28, 28) + np.random.default_rng(0).bytes(10_000)
+    path = place(tmp_path, {"liar": content}, gz) / ("liar.gz" if gz else "liar")
+    assert peak_bytes_of_refusal(path) < 1_000_000  # the smallest claim is 10 MB
+
+
+def test_a_claim_beyond_what_gzip_can_pack_is_refused_by_the_header_alone(tmp_path):
+    content = struct.pack(">4I", 0x803, 20_000, 28, 28) + np.random.default_rng(0).bytes(10_000)
+    path = place(tmp_path, {"liar": content}, gz=True) / "liar.gz"
+    with pytest.raises(DataError, match="20,000 images by its header, expected 1 … 13,"):
+        read_idx(path, "images")
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_gzip_bomb_is_stopped_at_the_size_its_header_allows(tmp_path, count):
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(struct.pack(">4I", 0x803, count, 28, 28))
+        for _ in range(64):
+            file.write(bytes(2**20))
+    assert peak_bytes_of_refusal(path) < 4 * 784 * count + 300_000  # 300 kB: gzip's own buffers, the error
+
+
+@pytest.mark.parametrize("gz", [False, True])
+def test_a_million_examples_are_the_most_a_file_may_hold(tmp_path, gz):
+    path = place(tmp_path, {"many": idx(labels_of(1_000_001))}, gz) / ("many.gz" if gz else "many")
+    with pytest.raises(DataError, match="1,000,001 labels by its header, expected 1 … "):
+        read_idx(path, "labels")
+
+
+def test_reading_takes_less_than_four_times_the_payload(tmp_path):
+    path = place(tmp_path, {"f": idx(images_of(5000))}, gz=True) / "f.gz"
+    tracemalloc.start()
+    try:
+        images = read_idx(path, "images")
+        assert tracemalloc.get_traced_memory()[1] < 4 * images.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def right_answer(content: bytes, kind: str) -> np.ndarray | None:
+    """The array, or None, by the shortest reading of the format that there is."""
+    header_bytes, fixed = (16, (0x803, 28, 28)) if kind == "images" else (8, (0x801,))
+    if len(content) < header_bytes:
+        return None
+    magic, count, *shape = struct.unpack(f">{header_bytes // 4}I", content[:header_bytes])
+    data = np.frombuffer(content[header_bytes:], np.uint8)
+    if (magic, *shape) != fixed or count == 0 or len(data) != count * (784 if kind == "images" else 1):
+        return None
+    return None if kind == "labels" and max(data) > 9 else data.reshape(count, *shape)
+
+
+def check_reader(content: bytes, kind: str, suffix: str, right: np.ndarray | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"f{suffix}"
+        path.write_bytes(content)
+        if right is None:
+            with pytest.raises(DataError):
+                read_idx(path, kind)
+        else:
+            np.testing.assert_array_equal(read_idx(path, kind), right)
+
+
+@st.composite
+def mutated(draw, content: bytes) -> bytes:
+    """`content` after some flips, insertions, deletions and cuts, most of them near its start."""
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, min(20, len(content))) | st.integers(0, len(content)))
+        how_many = draw(st.integers(0, 4) | st.integers(0, len(content)))
+        content = content[:at] + draw(st.binary(max_size=4)) + content[at + how_many :]
+    return content
+
+
+KINDS = {"images": idx(images_of(2)), "labels": idx(labels_of(12))}
+
+
+@quick
+@given(st.binary(max_size=60), st.sampled_from(sorted(KINDS)), st.booleans())
+def test_arbitrary_bytes_are_read_right_or_refused(content, kind, gz):
+    right = right_answer(content, kind)
+    check_reader(gzip.compress(content) if gz else content, kind, ".gz" if gz else "", right)
+    check_reader(content, kind, ".gz", None)
+
+
+@quick
+@given(st.data(), st.sampled_from(sorted(KINDS)), st.booleans())
+def test_mutated_files_are_read_right_or_refused(data, kind, gz):
+    content = data.draw(mutated(KINDS[kind]))
+    check_reader(gzip.compress(content) if gz else content, kind, ".gz" if gz else "", right_answer(content, kind))
+
+
+@quick
+@given(st.data(), st.sampled_from(sorted(KINDS)))
+def test_mutated_gzip_streams_are_read_right_or_refused(data, kind):
+    content = data.draw(mutated(gzip.compress(KINDS[kind], mtime=0)))
+    try:
+        right = right_answer(gzip.decompress(content), kind)
+    except Exception:  # zlib.error, EOFError, BadGzipFile: whatever it is, it has to become a DataError
+        right = None
+    check_reader(content, kind, ".gz", right)
+
+
+# --- loading from a folder
+
+
+@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_local_files_are_loaded_and_unusual_counts_are_said(tmp_path, name, gz):
+    place(tmp_path, PLAIN, gz, name)
+    data = load(name, str(tmp_path))
+    assert data.name == name
+    assert data.source == f"{tmp_path / name}: 30 training and 20 test images (canonical: 60,000 and 10,000)"
+    np.testing.assert_array_equal(data.train.images, images_of(30))
+    np.testing.assert_array_equal(data.test.labels, labels_of(20))
+    assert data.train.images.dtype == np.uint8
+    assert data.train.labels.dtype == np.int64
+    assert data.class_names == (tuple("0123456789") if name == "mnist" else mnist_data.CLASS_NAMES[name])
+
+
+def test_class_names_of_fashion_mnist_are_in_label_order():
+    names = mnist_data.CLASS_NAMES["fashion_mnist"]
+    assert (len(names), names[0], names[4], names[9]) == (10, "T-shirt/top", "Coat", "Ankle boot")
+
+
+def test_of_gzipped_and_plain_the_gzipped_is_read(tmp_path):
+    place(tmp_path, plain_files(train=5))
+    place(tmp_path, PLAIN, gz=True)
+    assert len(load("mnist", tmp_path).train.labels) == 30
+
+
+@pytest.mark.parametrize("name", ["mnist", "auto"])
+def test_images_and_labels_of_different_length_are_told(tmp_path, name):
+    place(tmp_path, PLAIN | {TEST_LABELS: idx(labels_of(19))})
+    with pytest.raises(DataError, match=f"{TEST_LABELS}: 19 labels for 20 images"):
+        load(name, tmp_path)
+
+
+def test_an_unknown_name_is_told_with_the_known_ones(tmp_path):
+    with pytest.raises(DataError, match=r"'cifar'.*mnist, fashion_mnist, digits or auto"):
+        load("cifar", tmp_path)
+
+
+def test_a_link_that_leads_nowhere_is_told_and_not_replaced(tmp_path):
+    folder = place(tmp_path, PLAIN)
+    (folder / f"{TRAIN_IMAGES}.gz").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=f"{TRAIN_IMAGES}.gz: missing, or not"):
+        load("auto", tmp_path)
+    assert (folder / f"{TRAIN_IMAGES}.gz").is_symlink()
+
+
+# --- auto and digits
+
+
+def test_auto_is_mnist_where_it_is_there(tmp_path):
+    place(tmp_path, PLAIN)
+    assert load("auto", tmp_path).name == "mnist"
+
+
+def test_auto_falls_back_to_digits_and_says_so_and_why_in_one_line(tmp_path):
+    data = load("auto", tmp_path)
+    assert data.name == "digits"
+    assert "used INSTEAD OF MNIST, because" in data.source
+    assert str(tmp_path / "mnist" / f"{TRAIN_IMAGES}.gz") in data.source
+    assert "127.0.0.1" in data.source
+    assert "\n" not in data.source
+    assert names_in(tmp_path / "mnist") == set()
+
+
+def test_a_name_other_than_auto_never_falls_back(tmp_path):
+    for name in ("mnist", "fashion_mnist"):
+        with pytest.raises(DataError, match="no mirror gave it"):
+            load(name, tmp_path)
+
+
+@pytest.mark.parametrize("others_missing", [False, True])
+@pytest.mark.parametrize("stem", STEMS)
+def test_auto_never_falls_back_for_a_damaged_file(tmp_path, stem, others_missing):
+    files = {} if others_missing else dict(PLAIN)
+    place(tmp_path, files | {stem: PLAIN[stem][:-1]})
+    with pytest.raises(DataError, match=f"{stem}: "):
+        load("auto", tmp_path)
+
+
+def test_digits_have_the_shape_of_mnist_and_always_the_same_split():
+    from sklearn.datasets import load_digits
+
+    data, again = load("digits", "/nonexistent"), load("digits", "/nonexistent")
+    assert (data.name, data.class_names) == ("digits", tuple("0123456789"))
+    assert data.train.images.shape == (1438, 28, 28)
+    assert data.test.images.shape == (359, 28, 28)
+    for part, same in zip(data[3:], again[3:], strict=True):
+        assert (part.images.dtype, part.labels.dtype) == (np.uint8, np.int64)
+        assert (part.images.min(), part.images.max()) == (0, 255)
+        np.testing.assert_array_equal(part.images, same.images)
+        shares = np.bincount(part.labels, minlength=10) / len(part.labels)
+        np.testing.assert_allclose(shares, np.bincount(load_digits().target) / 1797, atol=0.003)
+    assert "1,438 training and 359 test" in data.source
+
+
+def test_digits_are_the_small_images_smoothly_enlarged_and_framed():
+    from sklearn.datasets import load_digits
+
+    small = load_digits().images  # 0 … 16
+    data = load("digits", "unused")
+    images = np.concatenate([data.train.images, data.test.images]).astype(float)
+    frame = np.ones((28, 28), bool)
+    frame[2:26, 2:26] = False
+    assert not images[:, frame].any()
+    # The middle of each 3×3 block is the small pixel itself, whatever the interpolation; a set, as the split reorders.
+    middles = images[:, 3:26:3, 3:26:3].reshape(1797, 64)
+    expected = np.rint(small.reshape(1797, 64) * 255 / 16)
+    np.testing.assert_array_equal(middles[np.lexsort(middles.T)], expected[np.lexsort(expected.T)])
+    # Between two middles it is linear: a third of the way is a third of the difference.
+    left, third, right = images[:, 3:26:3, 3:24:3], images[:, 3:26:3, 4:25:3][:, :, :7], images[:, 3:26:3, 6:27:3]
+    np.testing.assert_allclose(third, left[:, :, :7] * 2 / 3 + right / 3, atol=1)
+
+
+# --- fetching, from a server that really answers (or doesn't)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """/<behaviour>/<file>.gz"""
+
+    def do_GET(self):
+        behaviour, _, file = self.path.strip("/").partition("/")
+        self.server.requests.append(self.path)
+        content = GZIPPED[file.removesuffix(".gz")]
+        if behaviour.isdigit():
+            self.send_error(int(behaviour))
+        elif behaviour == "good":
+            self.answer(content, len(content))
+        elif behaviour == "wrong":
+            self.answer(content[:-1] + b"?", len(content))
+        elif behaviour == "page":
+            self.answer(b"<html>please log in</html>", 26)
+        elif behaviour == "cut":
+            self.answer(content[: len(content) // 2], len(content))
+        elif behaviour == "short":
+            self.answer(content[: len(content) // 2], None)
+        elif behaviour == "huge":
+            self.answer(bytes(2**25 + 1), 2**25 + 1)
+        elif behaviour == "loop":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.end_headers()
+        elif behaviour == "garbage":
+            self.wfile.write(b"\0\1\2 this is no HTTP\r\n\r\n")
+        elif behaviour == "silent":
+            self.server.over.wait(30)
+        elif behaviour == "hang":
+            self.answer(content[: len(content) // 2], len(content))
+            self.server.over.wait(30)
+        elif behaviour == "drip":
+            self.answer(b"", len(content))
+            self.drip(content)
+        elif behaviour == "drip_header":
+            self.drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000)
+
+    def answer(self, body, length):
+        self.send_response(200)
+        if length is not None:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def drip(self, content):
+        for at in range(len(content)):
+            if self.server.over.wait(0.05):
+                return
+            self.wfile.write(content[at : at + 1])
+            self.wfile.flush()
+
+    def log_message(self, *args):
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        pass  # clients that hang up are what is tested
+
+
+@pytest.fixture
+def server(monkeypatch):
+    importlib.import_module("pooch")
+    importlib.import_module("requests")  # or it would be imported on the clock of the first download
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.requests, server.over = [], threading.Event()
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        checksums = {f"mnist/{stem}": hashlib.sha256(content).hexdigest() for stem, content in GZIPPED.items()}
+        monkeypatch.setattr(mnist_data, "SHA256", checksums)
+        monkeypatch.setattr(mnist_data, "SILENCE_SECONDS", 0.4)
+        monkeypatch.setattr(mnist_data, "DEADLINE_SECONDS", 1.0)
+
+        def serve(*behaviours: str) -> list[str]:
+            mirrors = tuple(f"http://127.0.0.1:{server.server_port}/{behaviour}/" for behaviour in behaviours)
+            monkeypatch.setattr(mnist_data, "MIRRORS", {"mnist": mirrors})
+            return server.requests
+
+        yield serve
+        server.over.set()
+        server.shutdown()
+        thread.join()
+
+
+FAILURES = {
+    "404": "404",
+    "500": "500",
+    "403": "403",
+    "wrong": "hash",
+    "page": "hash",
+    "cut": "IncompleteRead",
+    "short": "hash",
+    "loop": "TooManyRedirects",
+    "garbage": "BadStatusLine",
+    "silent": "[Tt]imed? ?out",
+    "hang": "[Tt]imed? ?out",
+    "drip": "not whole after 1 seconds",
+    "drip_header": "not whole after 1 seconds",
+}
+
+
+def test_missing_files_are_fetched_once_and_quietly(tmp_path, server, capfd):
+    requests = server("good")
+    data = load("mnist", tmp_path / "deep" / "data")
+    folder = tmp_path / "deep" / "data" / "mnist"
+    assert names_in(folder) == {f"{stem}.gz" for stem in STEMS}
+    for stem in STEMS:
+        assert (folder / f"{stem}.gz").read_bytes() == GZIPPED[stem]
+        assert (folder / f"{stem}.gz").stat().st_mode & 0o777 == 0o644
+    np.testing.assert_array_equal(data.train.images, images_of(30))
+    assert data.source.endswith(", fetched")
+    assert len(requests) == 4
+    assert not load("mnist", tmp_path / "deep" / "data").source.endswith("fetched")
+    assert len(requests) == 4
+    assert capfd.readouterr() == ("", "")
+
+
+def test_auto_fetches(tmp_path, server):
+    server("good")
+    assert load("auto", tmp_path).name == "mnist"
+
+
+def test_a_relative_folder_stays_relative_to_where_one_is(tmp_path, server, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server("good")
+    load("mnist", "~")  # a strange name, but a name
+    assert names_in(tmp_path / "~" / "mnist") == {f"{stem}.gz" for stem in STEMS}
+
+
+def test_only_what_is_missing_is_fetched_and_what_is_there_stays_as_it_is(tmp_path, server):
+    requests = server("good")
+    own = gzip.compress(PLAIN[TRAIN_IMAGES], 1, mtime=7)  # whole, but of another checksum
+    folder = place(tmp_path, {TEST_LABELS: PLAIN[TEST_LABELS]})
+    (folder / f"{TRAIN_IMAGES}.gz").write_bytes(own)
+    load("mnist", tmp_path)
+    assert {request.split("/")[-1] for request in requests} == {f"{TRAIN_LABELS}.gz", f"{TEST_IMAGES}.gz"}
+    assert (folder / f"{TRAIN_IMAGES}.gz").read_bytes() == own
+    assert not (folder / f"{TEST_LABELS}.gz").exists()
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_when_a_mirror_fails_the_next_one_serves(tmp_path, server, failure):
+    requests = server(failure, "good")
+    place(tmp_path, {stem: PLAIN[stem] for stem in STEMS[1:]})
+    started = time.monotonic()
+    assert load("mnist", tmp_path).name == "mnist"
+    assert time.monotonic() - started < 5
+    assert requests[0].startswith(f"/{failure}/")
+    assert requests[-1].startswith("/good/")
+    assert names_in(tmp_path / "mnist") == {f"{TRAIN_IMAGES}.gz", *STEMS[1:]}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_when_all_mirrors_fail_each_answer_and_the_way_by_hand_are_told(tmp_path, server, failure):
+    server("404", failure)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=FAILURES[failure]) as caught:
+        load("mnist", tmp_path)
+    assert time.monotonic() - started < 5
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'mnist' / TRAIN_IMAGES}.gz: missing, and no mirror gave it")
+    assert "/404/: " in message
+    assert f"/{failure}/: " in message
+    assert "put it there" in message
+    assert hashlib.sha256(GZIPPED[TRAIN_IMAGES]).hexdigest() in message
+    assert "\n" not in message
+    assert names_in(tmp_path / "mnist") == set()
+
+
+def test_a_mirror_that_sends_without_end_is_cut_off(tmp_path, server, monkeypatch):
+    server("huge")
+    monkeypatch.setattr(mnist_data, "DEADLINE_SECONDS", 30.0)
+    with pytest.raises(DataError, match="out of range"):
+        load("mnist", tmp_path)
+    assert names_in(tmp_path / "mnist") == set()
+
+
+def test_auto_falls_back_when_mirrors_hang(tmp_path, server):
+    server("silent", "hang")
+    data = load("auto", tmp_path)
+    assert data.name == "digits"
+    assert "/hang/" in data.source
+
+
+def test_a_folder_without_write_permission_is_told(open_folder, server, nobody):
+    requests = server("good")
+    (open_folder / "data").mkdir(mode=0o555)
+    with pytest.raises(DataError, match=rf"{open_folder}/data/mnist/{TRAIN_IMAGES}.gz: missing, can't be stored"):
+        load("mnist", open_folder / "data")
+    assert requests == []  # known before the download
+    assert load("auto", open_folder / "data").name == "digits"
+
+
+def test_a_file_where_the_folder_should_be_is_told_and_kept(tmp_path, server):
+    server("good")
+    (tmp_path / "mnist").write_text("mine")
+    with pytest.raises(DataError, match=r"mnist/train-images.*can't be stored"):
+        load("mnist", tmp_path)
+    assert (tmp_path / "mnist").read_text() == "mine"
+
+
+def in_new_process(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def loading_code(data_dir: Path, deadline_seconds: float = 30.0) -> str:
+    return f"""
+import mnist_data
+mnist_data.MIRRORS, mnist_data.SHA256 = {mnist_data.MIRRORS!r}, {mnist_data.SHA256!r}
+mnist_data.DEADLINE_SECONDS = {deadline_seconds}
+try:
+    mnist_data.load("mnist", {str(data_dir)!r})
+except mnist_data.DataError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path, server):
+    server("good")
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
+    done = in_new_process(limit + loading_code(tmp_path))
+    assert done.stdout.startswith(f"{tmp_path / 'mnist' / TRAIN_IMAGES}.gz: missing, can't be stored"), done
+    assert names_in(tmp_path / "mnist") == set()
+
+
+def test_a_mirror_that_was_given_up_does_not_hold_up_the_exit(tmp_path, server):
+    server("drip")  # for twenty minutes
+    started = time.monotonic()
+    done = in_new_process(loading_code(tmp_path, deadline_seconds=0.8))
+    assert "not whole after 0.8 seconds" in done.stdout, done
+    assert done.stderr == ""
+    assert time.monotonic() - started < 10
+
+
+def test_a_process_killed_while_fetching_leaves_no_content(tmp_path, server):
+    requests = server("hang")
+    process = subprocess.Popen([sys.executable, "-c", loading_code(tmp_path)], cwd=ROOT)
+    while not requests and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    process.kill()
+    process.wait()
+    assert requests
+    assert sum(path.stat().st_size for path in (tmp_path / "mnist").iterdir()) == 0
+    server("good")
+    assert len(load("mnist", tmp_path).train.labels) == 30
+
+
+def test_importing_loads_neither_the_downloader_nor_scikit_learn_nor_tensorflow():
+    heavy = "{'pooch', 'requests', 'sklearn', 'scipy', 'tensorflow', 'matplotlib'}"
+    done = in_new_process(f"import sys, mnist_data; print(sorted({heavy} & set(sys.modules)))")
+    assert done.stdout.strip() == "[]", done
+
+
+def test_every_real_mirror_and_checksum_is_named_in_the_module():
+    fresh = in_new_process("import mnist_data; print(mnist_data.MIRRORS); print(mnist_data.SHA256)")
+    mirrors, checksums = map(eval, fresh.stdout.splitlines())
+    assert set(mirrors) == {"mnist", "fashion_mnist"}
+    assert all(len(urls) >= 2 and all(url.endswith("/") for url in urls) for urls in mirrors.values())
+    assert set(checksums) == {f"{name}/{stem}" for name in mirrors for stem in STEMS}
+    assert len({*checksums.values()}) == 8
+
+
+# --- the stratified split
+
+
+@quick
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=200),
+    st.floats(0, 0.99),
+    st.integers(0, 2**32 - 1),
+)
+def test_split_keeps_the_share_of_every_class_or_refuses(labels, fraction, seed):
+    labels = np.array(labels, dtype=np.int64)
+    classes, counts = np.unique(labels, return_counts=True)
+    possible = fraction == 0 or bool(((counts * fraction >= 1) & (counts - counts * fraction >= 1)).all())
+    if not possible:
+        with pytest.raises(DataError, match="labels: can't hold out"):
+            stratified_split(labels, fraction, seed)
+        return
+    kept, held_out = stratified_split(labels, fraction, seed)
+    assert (kept.dtype, held_out.dtype) == (np.int64, np.int64)
+    np.testing.assert_array_equal(np.sort(np.concatenate([kept, held_out])), np.arange(len(labels)))
+    assert (np.diff(kept) > 0).all()
+    assert (np.diff(held_out) > 0).all()
+    assert len(held_out) == round(len(labels) * fraction)
+    for label, count in zip(classes, counts, strict=True):
+        assert abs((labels[held_out] == label).sum() - count * len(held_out) / len(labels)) < 1.0001
+
+
+def test_split_depends_on_its_seed_and_on_no_other():
+    labels = np.arange(1000) % 10
+    first = stratified_split(labels, 0.2, 5)
+    np.random.seed(99)
+    state = np.random.get_state()[1].copy()
+    again, other = stratified_split(labels, 0.2, 5), stratified_split(labels, 0.2, 6)
+    np.testing.assert_array_equal(first[1], again[1])
+    assert not np.array_equal(first[1], other[1])
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_split_holds_out_seven_of_a_hundred_for_seven_hundredths():
+    assert len(stratified_split(np.zeros(100, np.int64), 0.07, 0)[1]) == 7
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0, 1.5, float("nan"), float("inf")])
+def test_split_refuses_what_is_no_fraction(fraction):
+    with pytest.raises(DataError, match="can't hold out"):
+        stratified_split(np.arange(100) % 10, fraction, 0)
+
+
+@pytest.mark.parametrize("labels", [[], [0], [0] * 50 + [1], [0] * 50 + [1] * 4])
+def test_split_refuses_a_class_too_small_but_not_when_nothing_is_held_out(labels):
+    labels = np.array(labels, dtype=np.int64)
+    with pytest.raises(DataError, match="can't hold out"):
+        stratified_split(labels, 0.2, 0)
+    kept, held_out = stratified_split(labels, 0, 0)
+    np.testing.assert_array_equal(kept, np.arange(len(labels)))
+    assert (held_out.shape, held_out.dtype) == ((0,), np.int64)
+
+
+# --- the order of the batches
+
+sizes = st.integers(1, 40)
+
+
+@quick
+@given(sizes, st.integers(1, 50), st.integers(0, 2**40))
+def test_every_epoch_holds_every_example_once_and_only_its_last_batch_is_short(num_examples, batch_size, seed):
+    steps = -(-num_examples // batch_size)
+    stream = batches(num_examples, batch_size, seed, 0)
+    for _ in range(3):
+        epoch = list(islice(stream, steps))
+        assert [len(batch) for batch in epoch[:-1]] == [batch_size] * (steps - 1)
+        assert len(epoch[-1]) == num_examples - batch_size * (steps - 1)
+        assert {batch.dtype for batch in epoch} == {np.dtype(np.int64)}
+        np.testing.assert_array_equal(np.sort(np.concatenate(epoch)), np.arange(num_examples))
+
+
+@quick
+@given(sizes, st.integers(1, 50), st.integers(0, 2**40), st.integers(0, 200))
+def test_a_resumed_stream_equals_the_rest_of_the_whole_one(num_examples, batch_size, seed, first_step):
+    whole = islice(batches(num_examples, batch_size, seed, 0), first_step, first_step + 10)
+    resumed = islice(batches(num_examples, batch_size, seed, first_step), 10)
+    for expected, got in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_epochs_and_seeds_differ_and_the_batch_size_only_cuts():
+    def epochs(seed, batch_size=10):
+        stream = batches(100, batch_size, seed, 0)
+        return [np.concatenate(list(islice(stream, 100 // batch_size))) for _ in range(3)]
+
+    orders = [*epochs(0), *epochs(1), np.arange(100)]
+    assert len({order.tobytes() for order in orders}) == 7
+    np.testing.assert_array_equal(epochs(0, 10), epochs(0, 25))
+
+
+def test_the_order_is_the_documented_one():
+    second_epoch = np.random.default_rng([3, 1]).permutation(7)
+    for got, expected in zip(batches(7, 5, 3, 2), (second_epoch[:5], second_epoch[5:]), strict=False):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_the_order_does_not_depend_on_numpy_s_global_seed():
+    np.random.seed(1)
+    first = next(batches(50, 50, 0, 0))
+    np.random.seed(2)
+    np.testing.assert_array_equal(next(batches(50, 50, 0, 0)), first)
+
+
+def test_a_far_first_step_costs_nothing():
+    started = time.monotonic()
+    assert len(next(batches(60_000, 1, 0, first_step=10**12))) == 1
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("wrong", [{"num_examples": 0}, {"batch_size": 0}, {"seed": -1}, {"first_step": -1}])
+def test_batches_refuses_at_the_call(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
+        batches(**{"num_examples": 10, "batch_size": 5, "seed": 0, "first_step": 0} | wrong)
+
+
+# --- the real data
+
+HISTOGRAM = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # of MNIST's test labels, 0 … 9
+
+
+def test_real_mnist_is_what_everyone_knows(real_data):
+    data = load("auto", real_data)
+    assert data.name == "mnist"
+    assert data.source == f"{real_data / 'mnist'}: 60,000 training and 10,000 test images"
+    assert (data.train.images.shape, data.test.images.shape) == ((60_000, 28, 28), (10_000, 28, 28))
+    np.testing.assert_array_equal(data.train.labels[:10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4])
+    np.testing.assert_array_equal(np.bincount(data.test.labels), HISTOGRAM)
+    assert data.train.images.mean() == pytest.approx(0.1307 * 255, abs=0.02)
+
+
+def test_real_mnist_splits_into_48000_and_12000(real_data):
+    labels = read_idx(real_data / "mnist" / f"{TRAIN_LABELS}.gz", "labels")
+    kept, held_out = stratified_split(labels, 0.2, 0)
+    assert (len(kept), len(held_out)) == (48_000, 12_000)
+    np.testing.assert_allclose(np.bincount(labels[held_out]), np.bincount(labels) * 0.2, atol=1)
+
+
+@pytest.mark.parametrize("file", list(mnist_data.SHA256))
+def test_real_files_have_the_checksums_that_fetched_ones_are_held_to(real_data, file):
+    path = real_data / f"{file}.gz"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == mnist_data.SHA256[file]
+
+
+def test_real_fashion_mnist_is_balanced(real_data):
+    if not (real_data / "fashion_mnist").is_dir():
+        pytest.skip(f"{real_data / 'fashion_mnist'} is not there")
+    data = load("fashion_mnist", real_data)
+    np.testing.assert_array_equal(np.bincount(data.train.labels), [6000] * 10)
+    np.testing.assert_array_equal(np.bincount(data.test.labels), [1000] * 10)
