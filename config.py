@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jsonargparse
+import yaml
 from jsonargparse.typing import ClosedUnitInterval, restricted_number_type
 
 PositiveCount = restricted_number_type("PositiveCount", int, [(">", 0), ("<", 2**31)])
@@ -110,6 +111,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raises ValueError for what a field's type alone can't tell."""
+        for setting in dataclasses.fields(self):  # jsonargparse lets a null in a file through, whatever the type
+            if getattr(self, setting.name) is None and setting.name != "run_name":
+                raise ValueError(f"{setting.name}: expected a value, got null")
         if self.run_name is not None and (Path(self.run_name).name != self.run_name or self.run_name in ("", "..")):
             raise ValueError(f"run_name: expected the plain name of a folder, got {self.run_name!r}")
         for name in ("data_dir", "output_dir"):
@@ -168,6 +172,8 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
             parser.error(f"--resume {options.resume}: no config.yaml there; see the folders in outputs/")
         config = _config(parser.parse_args(["--config", str(saved), *arguments]))
         before = load(saved)
+    except UnicodeDecodeError as error:
+        parser.error(f"--config or --resume: the file of settings is not UTF-8 text ({error})")
     except (ValueError, OSError) as error:  # what jsonargparse lets through: cross-field checks, unreadable files
         parser.error(f"{error}")
     for name, was in dataclasses.asdict(before).items():
@@ -199,7 +205,14 @@ def load(path: Path) -> Config:
 
 def to_yaml(config: Config) -> str:
     """Every setting as YAML, which `--config` reads back."""
-    return _parser().dump(jsonargparse.Namespace(**dataclasses.asdict(config)))
+    return yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text: a name like 1e-3 is a number to the reader."""
+
+
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'"))
 
 
 def _parser() -> jsonargparse.ArgumentParser:
@@ -210,11 +223,18 @@ def _parser() -> jsonargparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="YAML file of settings; the single options go over it")
-    parser.add_argument("--resume", type=str | None, metavar="RUN", help="go on with the run in this folder")
+    parser.add_argument("--resume", type=str, metavar="RUN", help="go on with the run in this folder")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
     parser.add_class_arguments(Config)
     return parser
 
 
 def _config(options: jsonargparse.Namespace) -> Config:
-    return Config(**{field.name: options[field.name] for field in dataclasses.fields(Config)})
+    # The numbers come as instances of the restricted types, which YAML can't write.
+    def plain(value):
+        if isinstance(value, tuple):
+            return tuple(map(plain, value))
+        number = next((kind for kind in (bool, int, float) if isinstance(value, kind)), None)
+        return value if number is None else number(value)
+
+    return Config(**{field.name: plain(options[field.name]) for field in dataclasses.fields(Config)})

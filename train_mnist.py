@@ -69,18 +69,14 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     tf.compat.v1.set_random_seed(config.seed)
     images = tf.compat.v1.placeholder(tf.uint8, [None, 28, 28], name="images")
     labels = tf.compat.v1.placeholder(tf.int64, [None], name="labels")
-    step = tf.compat.v1.train.get_or_create_global_step().read_value()  # read once: it is assigned to in this step
+    global_step = tf.compat.v1.train.get_or_create_global_step()
+    step = global_step.read_value()
 
     offset, divisor = (0.0, 255.0) if config.input_range == "unit" else (127.5, 128.0)
     scaled = (tf.cast(images, tf.float32) - offset) / divisor
 
-    tower = functools.partial(
-        lenet,
-        scaled,
-        "lenet",
-        num_classes,
-        **{name: getattr(config, name) for name in NETWORK_SETTINGS},
-    )
+    settings = {name: getattr(config, name) for name in NETWORK_SETTINGS}
+    tower = functools.partial(lenet, scaled, "lenet", num_classes, **settings)
     x, logits = tower(training=True)
     centers = tf.compat.v1.get_variable(
         "centers", [num_classes, FEATURE_WIDTH], initializer=tf.compat.v1.zeros_initializer(), trainable=False
@@ -101,14 +97,13 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
 
     rate = _learning_rate(step, config)
     kernels = [v for v in tf.compat.v1.trainable_variables() if v.op.name.endswith("/kernel")]
-    decay = (
-        config.weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels]) if config.weight_decay else 0.0
-    )
+    decay = config.weight_decay * tf.add_n(list(map(tf.nn.l2_loss, kernels))) if config.weight_decay else 0.0
     if config.optimizer == "adam":
         optimizer = tf.compat.v1.train.AdamOptimizer(rate)
     else:
         optimizer = tf.compat.v1.train.MomentumOptimizer(rate, config.momentum)
-    minimize = optimizer.minimize(loss + decay, global_step=tf.compat.v1.train.get_global_step())
+    with tf.control_dependencies([step]):  # else it might be read after it is counted up
+        minimize = optimizer.minimize(loss + decay, global_step=global_step)
     train_op = tf.group(minimize, *tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS))
 
     scalars = {

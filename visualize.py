@@ -116,7 +116,9 @@ def read_panel(run_folder: Path, split: str) -> clusters.Panel:
     except FileNotFoundError:
         raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}") from None
     except Exception as error:
-        raise RunFolderError(f"{path}: damaged ({_reason(error)}); have it written again: {resume}") from error
+        raise RunFolderError(
+            f"{path}: damaged ({_reason(error)}); delete metrics.json there and have it written again: {resume}"
+        ) from error
     return panel
 
 

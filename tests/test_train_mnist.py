@@ -2,6 +2,9 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import tensorflow as tf
 
 import train_mnist
 from config import Config
+from conftest import ROOT
 from mnist_data import Split, batches, load
 from update_centers import update_centers
 
@@ -171,6 +175,7 @@ def test_weight_decay_adds_the_kernels_alone(session_of, digits):
     decayed, decayed_session = session_of(
         optimizer="sgd", momentum=0.0, learning_rate=1.0, batch_norm=False, weight_decay=0.01
     )
+
     def values(session):
         with session.graph.as_default():
             variables = {variable.op.name: variable for variable in tf.compat.v1.trainable_variables()}
@@ -282,13 +287,51 @@ def test_a_run_cut_short_and_resumed_equals_the_whole_run(finished_run, run_scri
     assert kept == rows(run / "metrics.csv")
 
 
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_checkpoints_and_the_resumed_run_equals_the_whole_one(finished_run, run_script, tmp_path, signum):
+    run, _ = finished_run
+    words = [*TINY_RUN, "--steps", "100000", "--output_dir", tmp_path, "--run_name", "stopped"]
+    with subprocess.Popen(
+        [sys.executable, "-u", "train_mnist.py", *map(str, words)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        for line in process.stdout:
+            if line.startswith("step 5/"):
+                break
+        process.send_signal(signum)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    assert f"--resume {tmp_path / 'stopped'}" in errors
+    assert "Traceback" not in errors
+    stopped_at = train_mnist.checkpoints.newest_whole(tmp_path / "stopped" / "checkpoints").step
+    assert stopped_at >= 5
+    steps = max(30, stopped_at + 1)
+    done = run_script("train_mnist.py", "--resume", tmp_path / "stopped", "--steps", steps)
+    assert done.returncode == 0, done.stderr
+    assert f"going on from step {stopped_at}" in done.stdout
+    whole = rows(run / "metrics.csv")
+    assert rows(tmp_path / "stopped" / "metrics.csv")[: len(whole)] == whole
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_at_step_0_and_says_so(finished_run, run_script, tmp_path):
+    run, _ = finished_run
+    killed = tmp_path / run.name
+    killed.mkdir()
+    for name in (".run", "config.yaml"):
+        (killed / name).write_bytes((run / name).read_bytes())
+    done = run_script("train_mnist.py", "--resume", killed)
+    assert done.returncode == 0, done.stderr
+    assert "no checkpoint yet: starting at step 0" in done.stdout
+    assert checkpoint_arrays(killed, 30) == checkpoint_arrays(run, 30)
+
+
 def test_resuming_a_finished_run_says_so(finished_run, run_script):
     run, _ = finished_run
-    before = {file: file.read_bytes() for file in run.glob("*.*")}
+    before = {file: file.read_bytes() for file in run.glob("[!.]*.*")}
     done = run_script("train_mnist.py", "--resume", run)
     assert done.returncode == 0, done.stderr
     assert "finished already, at step 30" in done.stdout
-    assert {file: file.read_bytes() for file in run.glob("*.*")} == before
+    assert {file: file.read_bytes() for file in run.glob("[!.]*.*")} == before
 
 
 def test_an_earlier_run_is_not_overwritten_unasked(finished_run, run_script):
@@ -319,7 +362,7 @@ def test_a_collapse_is_a_warning_said_once(run_script, tmp_path):
         "--output_dir", tmp_path, "--run_name", "flat", "--evaluate_every_steps", "400",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("collapse") == 1
+    assert done.stdout.count("collapse, for 300 steps") == 1
     assert "center_loss_warmup_steps" in done.stdout
 
 

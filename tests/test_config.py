@@ -1,0 +1,436 @@
+"""The settings: the blog's recipe value by value, the YAML files, precedence, refusals, and --resume."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from config import RESUMABLE, Config, load, parse_command_line, resolve_precision, to_yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+BLOG = {  # the recipe of the blog's repository, and what it leaves open
+    "dataset": "mnist",
+    "validation_fraction": 0.2,  # 12,000 of 60,000
+    "split_seed": 0,
+    "input_range": "unit",
+    "channels": (32, 64, 128),
+    "batch_norm": True,
+    "batch_norm_decay": 0.999,
+    "prelu_start": 0.0,
+    "third_pool_size": 2,
+    "feature_activation": "prelu",
+    "classifier_bias": True,
+    "weight_init": "truncated_normal",
+    "precision": "float32",
+    "center_loss": "gather",
+    "center_loss_weight": 0.01,
+    "center_loss_reduction": "sum",
+    "center_loss_warmup_steps": 0,
+    "center_alpha": 0.5,
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "learning_rate": 0.001,
+    "schedule": "constant",
+    "batch_size": 100,
+    "steps": 16_000,
+    "output_dir": "outputs",
+    "run_name": None,
+}
+
+
+@pytest.fixture(autouse=True)
+def no_data_folder_in_the_environment(monkeypatch):
+    monkeypatch.delenv("CENTERLOSS_DATA", raising=False)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command line that must be refused; gives the message, without the usage before it."""
+
+    def run(*arguments: object) -> str:
+        with pytest.raises(SystemExit) as raised:
+            parse_command_line([str(argument) for argument in arguments])
+        assert raised.value.code == 2
+        text = capsys.readouterr().err
+        assert "Traceback" not in text
+        return text.rpartition("error: ")[2]
+
+    return run
+
+
+@pytest.fixture
+def a_file(tmp_path):
+    """Writes a config file."""
+
+    def write(content: str | bytes, name: str = "mine.yaml") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def changed(config: Config) -> dict[str, object]:
+    """The settings that are not the default."""
+    default = Config()
+    return {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(Config)
+        if getattr(config, field.name) != getattr(default, field.name)
+    }
+
+
+@pytest.mark.parametrize("name", BLOG)
+def test_default_is_the_blogs(name):
+    got = getattr(Config(), name)
+    assert got == BLOG[name]
+    assert type(got) is type(BLOG[name])
+
+
+def test_without_arguments_the_defaults_apply():
+    command = parse_command_line([])
+    assert command.config == Config()
+    assert not command.resume
+    assert not command.overwrite
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_in_configs_loads_and_holds_only_differences(path):
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = load(path)
+    # The files of a folder differ in lambda, so each of them says it.
+    spared = {"center_loss_weight"} if path.parent.name in ("blog", "paper") else set()
+    assert changed(config).keys() >= written.keys() - spared, "a line that says the default"
+    assert changed(config).keys() <= written.keys()
+    for name, value in written.items():
+        assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize(
+    ("name", "lambda_", "steps"),
+    [("softmax", 0.0, 16_000), ("lambda_0.01", 0.01, 16_000), ("lambda_0.1", 0.1, 16_000), ("lambda_1", 1.0, 25_000)],
+)
+def test_blog_files_are_the_pictures_of_the_blog(name, lambda_, steps):
+    config = load(ROOT / "configs" / "blog" / f"{name}.yaml")
+    assert config == dataclasses.replace(Config(), center_loss_weight=lambda_, steps=steps)
+
+
+# A null, written in any way, is no name: it stands for the default name. A # begins a comment.
+NO_NAME = re.compile(r"null|~|#.*", re.IGNORECASE)
+names = st.text(
+    st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters="/\x85"), min_size=1, max_size=20
+).filter(lambda text: text.strip(". ") == text and not NO_NAME.fullmatch(text))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    run_name=st.one_of(names, st.sampled_from(["1e-3", "1E5", "0.1", "17", "true", "lambda λ=0.01", "数字", "é: ü"])),
+    data_dir=st.one_of(names, st.sampled_from(["1e3", "/data/ζ", "- a", "{b}", "null"])),
+    learning_rate=st.floats(0, 1e300),
+    prelu_start=st.floats(-1e30, 1e30),
+    channels=st.tuples(*[st.integers(1, 4096)] * 3),
+    drops=st.lists(st.integers(1, 2**31 - 1), unique=True, max_size=4).map(sorted).map(tuple),
+    batch_norm=st.booleans(),
+    third_pool_size=st.sampled_from([2, 3]),
+)
+def test_yaml_round_trip(tmp_path, drops, **values):
+    config = Config(multi_step_at=drops, **values)
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    assert load(path) == config
+
+
+def test_yaml_names_every_setting():
+    assert yaml.safe_load(to_yaml(Config())).keys() == {field.name for field in dataclasses.fields(Config)}
+
+
+def test_a_run_named_like_a_number_can_be_resumed(tmp_path):
+    command = parse_command_line(["--run_name", "1e-3", "--output_dir", str(tmp_path)])
+    command.run_folder.mkdir()
+    (command.run_folder / "config.yaml").write_text(to_yaml(command.config), encoding="utf-8")
+    assert parse_command_line(["--resume", str(command.run_folder)]).config.run_name == "1e-3"
+
+
+def test_file_goes_over_the_default_and_option_over_the_file(a_file):
+    path = a_file("steps: 7\nlearning_rate: 0.5\nchannels: [4, 8, 16]\n")
+    for arguments in (["--config", str(path), "--steps", "9"], ["--steps", "9", "--config", str(path)]):
+        config = parse_command_line(arguments).config
+        assert config.learning_rate == 0.5, "of the file"
+        assert config.channels == (4, 8, 16)
+        assert config.batch_size == 100, "the default"
+        if arguments[0] == "--config":
+            assert config.steps == 9, "of the option"
+
+
+def test_every_kind_of_value_is_read_from_the_command_line():
+    words = "--batch_norm false --third_pool_size 3 --channels [4,8,16] --multi_step_at [5,6] --learning_rate 1e-2"
+    assert changed(parse_command_line([*words.split(), "--center_loss", "naive"]).config) == {
+        "batch_norm": False,
+        "third_pool_size": 3,
+        "channels": (4, 8, 16),
+        "multi_step_at": (5, 6),
+        "learning_rate": 0.01,
+        "center_loss": "naive",
+    }
+
+
+HOSTILE = {
+    "steps": ["0", "-1", "1.5", "nan", "inf", "1e400", "many", "", "9" * 30, "null", "[1]", "true"],
+    "seed": ["-1", "0.5", "nan", "", "2147483648"],
+    "center_loss_warmup_steps": ["-1", "null"],
+    "batch_size": ["0", "-100", "nan", "null"],
+    "learning_rate": ["-1", "nan", "inf", "-inf", "1e400", "fast", "", "null", "[1]", "{}"],
+    "center_loss_weight": ["-0.01", "nan", "inf", "1e400", "null", "[0.1]"],
+    "center_alpha": ["1.5", "-0.1", "nan", "inf"],
+    "batch_norm_decay": ["1.1", "-0.1", "nan"],
+    "validation_fraction": ["1", "-0.1", "nan"],
+    "momentum": ["1", "-0.5", "nan"],
+    "prelu_start": ["nan", "inf", "-inf", "1e400", "null"],
+    "weight_decay": ["-1", "nan", "inf"],
+    "channels": ["[1]", "[1, 2, 3, 4]", "[0, 1, 2]", "4", "", "null", "[1, 2, 99999999999]", "[1, 2, .nan]",
+                 "[1.5, 2, 3]", "[1, null, 3]"],
+    "multi_step_at": ["[3, 2]", "[1, 1]", "[0]", "soon", "[.nan]", "null"],
+    "batch_norm": ["maybe", "2", "", "null"],
+    "dataset": ["imagenet", "", "null", "[mnist]"],
+    "third_pool_size": ["1", "4", "two", "2.5"],
+    "precision": ["float16", ""],
+    "run_name": ["..", ".", "a/b", "/abs", "../up"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in HOSTILE for value in HOSTILE[name]])
+@pytest.mark.parametrize("source", ["option", "file"])
+def test_hostile_value_is_refused_by_name(source, name, value, refused, a_file):
+    if source == "option":
+        message = refused(f"--{name}={value}")
+    else:
+        message = refused("--config", a_file(f"{name}: {value}\n".replace(": nan", ": .nan").replace("inf", ".inf")))
+    assert name in message
+
+
+@pytest.mark.parametrize("name", ["run_name", "data_dir", "output_dir"])
+def test_empty_text_is_refused_by_name(name, refused, a_file):
+    assert name in refused(f"--{name}=")
+    assert name in refused("--config", a_file(f"{name}: ''\n"))
+
+
+def test_multi_step_needs_steps(refused):
+    assert "multi_step_at" in refused("--schedule", "multi_step")
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("no_such_setting: 1\n", "no_such_setting"),
+        ("network:\n  channels: [1, 2, 3]\n", "network"),
+        ("[1, 2]\n", "config"),
+        ("5\n", "config"),
+        ("", "config"),
+        ("steps: [\n", "config"),
+        ("\tsteps: 1\n", "config"),
+        (b"run_name: caf\xe9\n", "UTF-8"),
+        (b"\x00\x01\xff\xfe", "UTF-8"),
+        ("run_name: 5\n", "run_name"),
+        ("data_dir: [a]\n", "data_dir"),
+        ("steps: {a: 1}\n", "steps"),
+        ("steps: '3 '\nlearning_rate: x\n", "learning_rate"),
+    ],
+)
+def test_hostile_file_is_refused(content, named, refused, a_file):
+    assert named in refused("--config", a_file(content))
+
+
+def test_a_tag_in_a_file_runs_nothing(refused, a_file, tmp_path):
+    witness = tmp_path / "witness"
+    for tag in ("python/object/apply:os.system", "python/object/apply:os.mkdir"):
+        message = refused(
+            "--config", a_file(f"data_dir: !!{tag} ['{witness}']\n".replace("system ['", "system ['touch "))
+        )
+        assert tag in message
+    assert not witness.exists()
+
+
+def test_missing_file_and_folder_are_refused_by_path(refused, tmp_path):
+    assert str(tmp_path / "missing.yaml") in refused("--config", tmp_path / "missing.yaml")
+    assert str(tmp_path) in refused("--config", tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [["--no_such", "1"], ["--step", "5"], ["stray"], ["--steps"], ["--config"]])
+def test_unknown_or_unfinished_option_is_refused_by_name(arguments, refused):
+    assert arguments[0] in refused(*arguments), "abbreviations too"
+
+
+def test_help_tells_meaning_and_unit(capsys):
+    with pytest.raises(SystemExit) as raised:
+        parse_command_line(["--help"])
+    assert raised.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "lambda of Eq. 5; 0 is the softmax baseline" in text
+    assert "steps between checkpoints" in text
+    assert "alpha of Eq. 4, the rate of the centers" in text
+    for field in dataclasses.fields(Config):
+        described = re.search(rf"--{field.name} [^ ]+ (\(type|.)", text)
+        assert described, field.name
+        assert described[1] != "(type", f"{field.name} has no meaning in the help"
+
+
+# --- names and folders
+
+
+def test_run_is_named_after_the_config_file_and_the_time(a_file):
+    path = a_file("steps: 5\n", "ring λ.v2.yaml")
+    command = parse_command_line(["--config", str(path), "--output_dir", "somewhere"])
+    assert command.run_folder.parent == Path("somewhere")
+    assert re.fullmatch(r"ring λ\.v2-\d{8}-\d{6}", command.run_folder.name)
+    assert re.fullmatch(r"outputs/blog-\d{8}-\d{6}", str(parse_command_line([]).run_folder))
+
+
+def test_run_name_names_the_folder():
+    command = parse_command_line(["--run_name", "my run", "--overwrite"])
+    assert command.run_folder == Path("outputs/my run")
+    assert command.overwrite
+
+
+def test_data_folder_comes_from_the_environment(monkeypatch, a_file):
+    assert parse_command_line([]).config.data_dir == "data"
+    monkeypatch.setenv("CENTERLOSS_DATA", "/elsewhere/données")
+    assert Config().data_dir == "/elsewhere/données"
+    assert parse_command_line([]).config.data_dir == "/elsewhere/données"
+    assert parse_command_line(["--config", str(a_file("data_dir: of_the_file\n"))]).config.data_dir == "of_the_file"
+    assert parse_command_line(["--data_dir", "given"]).config.data_dir == "given"
+
+
+@pytest.mark.parametrize(
+    ("lambda_", "reduction", "batch_size", "expected"),
+    [
+        (0.01, "sum", 100, 1.0),
+        (0.1, "sum", 100, 10.0),
+        (1.0, "sum", 100, 100.0),
+        (0.01, "mean", 100, 0.01),
+        (0.5, "sum", 128, 64.0),
+        (0.0, "sum", 100, 0.0),
+    ],
+)
+def test_lambda_eff(lambda_, reduction, batch_size, expected):
+    config = Config(center_loss_weight=lambda_, center_loss_reduction=reduction, batch_size=batch_size)
+    assert config.lambda_eff == pytest.approx(expected, rel=1e-12)
+
+
+def test_auto_precision_follows_the_processor(monkeypatch):
+    assert resolve_precision("float32") == "float32"
+    assert resolve_precision("bfloat16") == "bfloat16"
+    for flags, expected in (
+        ("flags: avx2 avx512f", "float32"),
+        ("flags: avx512_bf16", "bfloat16"),
+        ("flags: amx_bf16 amx_tile", "bfloat16"),
+    ):
+        monkeypatch.setattr(Path, "read_text", lambda self, encoding, flags=flags: flags)
+        monkeypatch.setattr(Path, "exists", lambda self: True)
+        assert resolve_precision("auto") == expected
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    assert resolve_precision("auto") == "float32", "no /proc/cpuinfo"
+
+
+# --- resume
+
+
+@pytest.fixture
+def earlier_run(tmp_path):
+    """The folder of a run, with settings that are not the defaults."""
+    folder = tmp_path / "an earlier run"
+    folder.mkdir()
+    config = Config(steps=500, seed=7, batch_size=64, channels=(4, 8, 16), data_dir="d", run_name="an earlier run")
+    (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    return folder, config
+
+
+def test_resumed_run_has_its_own_settings(earlier_run):
+    folder, config = earlier_run
+    command = parse_command_line(["--resume", str(folder)])
+    assert command.config == config
+    assert command.run_folder == folder
+    assert command.resume
+    assert not command.overwrite
+
+
+ALLOWED = {
+    "data_dir": ("elsewhere", "elsewhere"),
+    "steps": ("900", 900),
+    "learning_rate": ("0.5", 0.5),
+    "schedule": ("one_cycle", "one_cycle"),
+    "one_cycle_rise": ("0.1", 0.1),
+    "multi_step_at": ("[3, 4]", (3, 4)),
+    "multi_step_factor": ("0.1", 0.1),
+    "center_loss": ("naive", "naive"),
+    "center_loss_weight": ("0.5", 0.5),
+    "center_loss_warmup_steps": ("30", 30),
+    "precision": ("bfloat16", "bfloat16"),
+    "log_every_steps": ("3", 3),
+    "evaluate_every_steps": ("3", 3),
+    "checkpoint_every_steps": ("3", 3),
+}
+REFUSED = {
+    "dataset": "digits", "validation_fraction": "0.5", "split_seed": "1", "input_range": "centered",
+    "channels": "[1, 2, 3]", "batch_norm": "false", "batch_norm_decay": "0.5", "prelu_start": "0.25",
+    "third_pool_size": "3", "feature_activation": "linear", "classifier_bias": "false", "weight_init": "xavier",
+    "center_loss_reduction": "mean", "center_alpha": "0.1", "optimizer": "sgd", "momentum": "0.5",
+    "weight_decay": "0.1", "batch_size": "100", "seed": "0", "output_dir": "elsewhere", "run_name": "another",
+}  # fmt: skip
+
+
+def test_every_setting_is_either_resumable_or_not():
+    assert ALLOWED.keys() == RESUMABLE
+    assert ALLOWED.keys() | REFUSED.keys() == {field.name for field in dataclasses.fields(Config)}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_resumed_run_may_change(name, earlier_run):
+    folder, config = earlier_run
+    word, value = ALLOWED[name]
+    command = parse_command_line(["--resume", str(folder), f"--{name}={word}"])
+    assert command.config == dataclasses.replace(config, **{name: value})
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_resumed_run_may_not_change(name, earlier_run, refused):
+    folder, config = earlier_run
+    message = refused("--resume", folder, f"--{name}={REFUSED[name]}")
+    assert message.startswith(f"--{name}: ")
+    assert str(getattr(config, name)) in message, "what it was"
+
+
+def test_resumed_run_may_be_told_what_it_has(earlier_run):
+    folder, config = earlier_run
+    assert parse_command_line(["--resume", str(folder), "--seed", "7", "--batch_size", "64"]).config == config
+
+
+def test_a_change_of_the_defaults_does_not_reach_a_resumed_run(earlier_run, monkeypatch):
+    folder, config = earlier_run
+    monkeypatch.setenv("CENTERLOSS_DATA", "/new/place")
+    assert parse_command_line(["--resume", str(folder)]).config.data_dir == config.data_dir == "d"
+
+
+def test_resume_of_nothing_is_refused_by_path(tmp_path, refused):
+    assert str(tmp_path) in refused("--resume", tmp_path)
+    assert str(tmp_path / "gone") in refused("--resume", tmp_path / "gone")
+    assert "--resume null" in refused("--resume", "null"), "not a new run"
+    assert "--resume" in refused("--resume", "")
+
+
+def test_resume_with_config_or_overwrite_is_refused(earlier_run, refused, a_file):
+    folder, _ = earlier_run
+    assert "--overwrite" in refused("--resume", folder, "--overwrite")
+    assert "--config" in refused("--resume", folder, "--config", a_file("steps: 3\n"))
+
+
+def test_resume_of_a_damaged_config_is_refused(earlier_run, refused):
+    folder, _ = earlier_run
+    (folder / "config.yaml").write_text("steps: lots\n")
+    assert "steps" in refused("--resume", folder)
+    (folder / "config.yaml").write_bytes(b"steps: \xff")
+    assert "UTF-8" in refused("--resume", folder)
