@@ -37,8 +37,8 @@ def center_loss_naive(
 ) -> tf.Tensor:
     """Eq. 2 by a loop over the classes, each square expanded to x² + c² − 2·x·c.
 
-    Some twenty graph ops a class (`compare_losses.py` counts them). Equal to `center_loss` in exact arithmetic; in float32 the expanded square
-    cancels: an absolute error near |x|² · 1e-7 stays, however small x − c is.
+    Some twenty graph ops a class (`compare_losses.py` counts them). Equal to `center_loss` in exact arithmetic; in
+    float32 the expanded square cancels: an absolute error near |x|² · 1e-7 stays, however small x − c is.
 
     Args:
         features: [B, D] float, the x_i.

@@ -19,6 +19,7 @@ from jsonargparse.typing import ClosedUnitInterval, restricted_number_type
 PositiveCount = restricted_number_type("PositiveCount", int, [(">", 0), ("<", 2**31)])
 Count = restricted_number_type("Count", int, [(">=", 0), ("<", 2**31)])
 Channels = restricted_number_type("Channels", int, [(">", 0), ("<=", 4096)])
+Pixels = restricted_number_type("Pixels", int, [(">=", 0), ("<", 28)])
 NonNegativeNumber = restricted_number_type("NonNegativeNumber", float, [(">=", 0), ("<", float("inf"))])
 FiniteNumber = restricted_number_type("FiniteNumber", float, [(">", float("-inf")), ("<", float("inf"))])
 Fraction = restricted_number_type("Fraction", float, [(">=", 0), ("<", 1)])
@@ -39,6 +40,9 @@ class Config:
     """which images are held out; apart from seed, so that runs with other seeds share their split"""
     input_range: Literal["unit", "centered"] = "unit"
     """unit: pixel / 255, in 0..1 (blog); centered: (pixel - 127.5) / 128 (paper)"""
+
+    augment_shift: Pixels = 0
+    """each training image is moved by up to so many pixels in either direction; 0: not at all"""
 
     # --- network
     channels: tuple[Channels, Channels, Channels] = (32, 64, 128)

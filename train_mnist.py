@@ -28,7 +28,7 @@ import report
 import visualize
 from centerloss import center_loss, center_loss_naive
 from config import CommandLine, Config, parse_command_line, resolve_precision, to_yaml
-from mnist_data import DataError, Split, batches, load, stratified_split
+from mnist_data import DataError, Split, batches, load, shifted, stratified_split
 from network import FEATURE_WIDTH, lenet
 from running import checkpoints, hooks, run_folder, schedules
 from running.session import open_session
@@ -223,7 +223,8 @@ def train(
                 if step == config.steps or session.should_stop():
                     break
                 index = next(order)
-                feed = {graph.images: training.images[index], graph.labels: training.labels[index]}
+                images = shifted(training.images[index], config.augment_shift, config.seed, step)
+                feed = {graph.images: images, graph.labels: training.labels[index]}
                 session.run([graph.train_op, graph.update_step], feed)
         if progress.steps:
             run_folder.TableFile(folder / "sessions.csv", keep_to=start.step).append(

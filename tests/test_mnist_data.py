@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mnist_data
-from mnist_data import DataError, batches, load, read_idx, stratified_split
+from mnist_data import DataError, batches, load, read_idx, shifted, stratified_split
 
 ROOT = Path(mnist_data.__file__).parent
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -845,3 +845,23 @@ def test_real_fashion_mnist_is_balanced(real_data):
     data = load("fashion_mnist", real_data)
     np.testing.assert_array_equal(np.bincount(data.train.labels), [6000] * 10)
     np.testing.assert_array_equal(np.bincount(data.test.labels), [1000] * 10)
+
+
+def test_shifted_images_are_the_images_moved_and_nothing_else():
+    images = np.random.default_rng(0).integers(1, 256, (200, 28, 28)).astype(np.uint8)
+    moved = shifted(images, 2, seed=1, step=5)
+    assert (moved.shape, moved.dtype) == (images.shape, images.dtype)
+    offsets = set()
+    for before, after in zip(images, moved, strict=True):
+        framed = np.pad(before, 2)
+        (offset,) = [
+            (down, right)
+            for down in range(5)
+            for right in range(5)
+            if np.array_equal(framed[down : down + 28, right : right + 28], after)
+        ]
+        offsets.add(offset)
+    assert len(offsets) == 25  # each of the 25 is drawn
+    np.testing.assert_array_equal(shifted(images, 2, seed=1, step=5), moved)
+    assert not np.array_equal(shifted(images, 2, seed=1, step=6), moved)
+    assert shifted(images, 0, seed=1, step=5) is images

@@ -1,0 +1,141 @@
+"""The presets' graphs, held against the recipes of the blog and of the paper."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+import config
+from train_mnist import build_graph
+
+CONFIGS = Path(config.__file__).parent / "configs"
+KERNELS = 25 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
+CHANNELS = 2 * (32 + 64 + 128)  # of the six convolutions together
+FEATURE = 3 * 3 * 128 * 2 + 2
+
+
+@pytest.fixture
+def started():
+    """Builds a preset's graph and initializes it: the settings, the handles and the session."""
+    sessions = []
+
+    def start(name):
+        settings = config.load(CONFIGS / f"{name}.yaml")
+        graph = tf.Graph()
+        with graph.as_default():
+            handles = build_graph(settings, 10)
+            session = tf.compat.v1.Session(graph=graph)
+            session.run(tf.compat.v1.global_variables_initializer())
+        sessions.append(session)
+        return settings, handles, session
+
+    yield start
+    for session in sessions:
+        session.close()
+
+
+def trainable(session) -> dict[str, np.ndarray]:
+    variables = session.graph.get_collection(tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES)
+    return session.run({variable.op.name.removeprefix("lenet/"): variable for variable in variables})
+
+
+def scalars_at(handles, session, step: int) -> tuple[float, float]:
+    with session.graph.as_default():
+        tf.compat.v1.train.get_global_step().load(step, session)
+    return session.run([handles.scalars["learning_rate"], handles.scalars["center_loss_weight"]])
+
+
+def range_of_input(handles, session) -> tuple[float, float]:
+    """What the first convolution sees of pixels 0 and 255."""
+    first = next(op for op in session.graph.get_operations() if op.type == "Conv2D")
+    images = np.zeros((1, 28, 28), np.uint8)
+    images[0, 0, 0] = 255
+    seen = session.run(first.inputs[0], {handles.images: images})
+    return float(seen.min()), float(seen.max())
+
+
+def test_blog(started):
+    settings, handles, session = started("blog/lambda_0.01")
+    values = trainable(session)
+    assert sum(value.size for value in values.values()) == KERNELS + 3 * CHANNELS + FEATURE + 2 + (2 * 10 + 10)
+    kernels = {name: value for name, value in values.items() if name.endswith("/kernel")}
+    assert len(kernels) == 8
+    for value in kernels.values():
+        assert np.abs(value).max() <= 0.2  # two standard deviations of 0.1
+    assert np.std(values["conv3b/kernel"]) == pytest.approx(0.088, abs=0.001)  # of a normal cut off there
+    for name, value in values.items():
+        if not name.endswith("/kernel"):
+            assert np.unique(value).tolist() == [1.0 if name.endswith("/scale") else 0.0], name
+    assert not any(name.startswith("conv") and name.endswith("/bias") for name in values)
+    np.testing.assert_array_equal(session.run(handles.centers), np.zeros((10, 2)))
+    for step in (0, 1, 15_999):
+        assert scalars_at(handles, session, step) == pytest.approx([1e-3, 0.01])
+    assert range_of_input(handles, session) == (0.0, 1.0)
+    assert (settings.batch_size, settings.center_alpha, settings.optimizer) == (100, 0.5, "adam")
+    assert (settings.validation_fraction, settings.batch_norm_decay) == (0.2, 0.999)
+
+
+def test_paper(started):
+    settings, handles, session = started("paper/lambda_0.1")
+    values = trainable(session)
+    assert sum(value.size for value in values.values()) == KERNELS + 2 * CHANNELS + FEATURE + 2 + 2 * 10
+    for name, value in values.items():
+        if name.endswith("/kernel"):
+            bound = np.sqrt(3 / np.prod(value.shape[:-1]))
+            assert 0.8 * bound < np.abs(value).max() <= bound, name
+        else:
+            assert np.unique(value).tolist() == [0.25 if name.endswith("/slope") else 0.0], name
+    assert "classifier/bias" not in values
+    assert not any(name.startswith("norm") for name in values)
+    assert values["feature_prelu/slope"].shape == (2,)
+    rates = {0: 1.0, 4_999: 1.0, 5_000: 0.8, 7_999: 0.8, 8_000: 0.64, 9_999: 0.64, 10_000: 0.512}
+    for step, factor in rates.items():
+        assert scalars_at(handles, session, step) == pytest.approx([0.01 * factor, 0.1])
+    low, high = range_of_input(handles, session)
+    assert (low, high) == (-127.5 / 128, 127.5 / 128)
+    assert (settings.batch_size, settings.momentum, settings.weight_decay) == (128, 0.9, 5e-4)
+    assert (settings.validation_fraction, settings.steps, settings.center_alpha) == (0.0, 10_000, 0.5)
+    assert [op.type for op in session.graph.get_operations()].count("ResourceApplyMomentum") == len(values)
+
+
+def test_the_third_pool_of_the_paper_is_three_wide(started):
+    for name, sizes in (("blog/softmax", [2, 2, 2]), ("paper/softmax", [2, 2, 3])):
+        _, _, session = started(name)
+        pools = [op for op in session.graph.get_operations() if op.type == "MaxPool"][:3]
+        assert [list(op.get_attr("ksize"))[1] for op in pools] == sizes
+        assert {(tuple(op.get_attr("strides")), op.get_attr("padding")) for op in pools} == {((1, 2, 2, 1), b"VALID")}
+
+
+@pytest.mark.parametrize(
+    ("name", "weight", "weight_eff", "steps"),
+    [
+        ("blog/softmax", 0, 0, 16_000), ("blog/lambda_0.01", 0.01, 1, 16_000), ("blog/lambda_0.1", 0.1, 10, 16_000),
+        ("blog/lambda_1", 1, 100, 25_000), ("paper/softmax", 0, 0, 10_000),
+        ("paper/lambda_0.001", 0.001, 0.001, 10_000), ("paper/lambda_0.01", 0.01, 0.01, 10_000),
+        ("paper/lambda_0.1", 0.1, 0.1, 10_000), ("paper/lambda_1", 1, 1, 10_000),
+    ],
+)  # fmt: skip
+def test_weights_and_steps(name, weight, weight_eff, steps):
+    settings = config.load(CONFIGS / f"{name}.yaml")
+    assert settings.center_loss_weight == weight
+    assert settings.lambda_eff == pytest.approx(weight_eff)
+    assert settings.steps == steps
+
+
+def test_the_papers_files_are_identical_but_for_the_weight():
+    files = {path.stem: path.read_text().splitlines() for path in (CONFIGS / "paper").glob("*.yaml")}
+    assert len(files) == 5
+    assert len({tuple(lines[2:]) for lines in files.values()}) == 1
+    for lines in files.values():
+        assert lines[1].startswith("center_loss_weight: ")
+
+
+def test_the_files_hold_only_what_differs_from_the_defaults():
+    defaults = config.Config()
+    for path in (CONFIGS / "paper").glob("*.yaml"):
+        held = yaml.safe_load(path.read_text())
+        settings = config.load(path)
+        same = {name for name in held if getattr(settings, name) == getattr(defaults, name)}
+        assert same <= {"center_loss_weight"}, path  # said in each, since the files differ in it
