@@ -1,0 +1,220 @@
+"""Makes the figures and tables of a preset, all configs of a folder and several seeds, with one command.
+
+    python reproduce.py blog
+    python reproduce.py paper --steps 1500 --set precision=bfloat16
+    python reproduce.py fast --seeds 0 1 2 3 4 --export docs/results
+    python reproduce.py fast --from docs/results
+
+Each run is a process of its own, `train_mnist.py --config configs/<preset>/<config>.yaml --seed <n>`. A second call
+skips what is finished and goes on with what was interrupted. The tables and panels that come of it are in results.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import signal
+import statistics
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import jsonargparse
+
+import config
+import results
+from config import Config, Count, PositiveCount
+from results import Run
+from running.child import Child
+from running.run_folder import RunFolderError, read_json
+
+ROOT = Path(__file__).resolve().parent
+SEEDS = {"fast": [0, 1, 2, 3, 4]}  # where nothing is said; [0] for all others
+# Runs that differ in these alone are runs of the same settings. The seed is told by the run's name.
+NOT_COMPARED = {
+    "data_dir", "output_dir", "run_name", "seed", "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps",
+}  # fmt: skip
+
+
+class Planned(NamedTuple):
+    """A run that was asked for."""
+
+    folder: Path  # <out>/<config>-seed<n>
+    config: Config
+    arguments: list[str]  # of train_mnist.py: the config file and what goes over it
+
+
+def read_preset(folder: Path, options: Iterable[str] = ()) -> dict[Path, Config]:
+    """The settings by config file, softmax first, then rising lambda.
+
+    Args:
+        folder: of the config files.
+        options: of train_mnist.py, which go over the files.
+
+    Raises:
+        RunFolderError: if there is no such preset.
+        SystemExit: code 2, if a setting is unknown or out of range; the message names it.
+    """
+    files = folder.glob("*.yaml")
+    read = {file: config.parse_command_line(["--config", str(file), *options]).config for file in files}
+    if not read:
+        known = sorted(path.parent.name for path in folder.parent.glob("*/*.yaml"))
+        raise RunFolderError(f"{folder}: no preset there; expected one of {', '.join(dict.fromkeys(known))}")
+    return dict(sorted(read.items(), key=lambda item: (item[1].center_loss_weight, item[0].name)))
+
+
+def refuse_others(runs: Iterable[Run], asked: dict[str, Config], ignored: Iterable[str] = NOT_COMPARED) -> None:
+    """Compares `runs` with the settings asked for, by the config's name, but for the fields `ignored`.
+
+    Raises:
+        RunFolderError: naming the first run that is of no such config or has other settings, and the field.
+    """
+    for run in runs:
+        if run.name not in asked:
+            raise RunFolderError(f"{run.path}: of no config asked for ({', '.join(asked)}); choose another folder")
+        wanted = asked[run.name]
+        if wanted.dataset == "auto" and run.config.dataset != "fashion_mnist":
+            wanted = dataclasses.replace(wanted, dataset=run.config.dataset)
+        wanted = dataclasses.replace(wanted, precision=config.resolve_precision(wanted.precision))
+        for field in dataclasses.fields(Config):
+            has, wants = getattr(run.config, field.name), getattr(wanted, field.name)
+            if has != wants and field.name not in ignored:
+                raise RunFolderError(
+                    f"{run.path}: of other settings than asked for, {field.name} {has} instead of {wants}; "
+                    "choose another folder, or ask for the same"
+                )
+
+
+def refuse_export(folder: Path, presets: Path, asked: dict[str, Config]) -> None:
+    """Raises RunFolderError if runs as `asked` may not be exported to `folder`.
+
+    A folder named as a preset holds nothing but whole runs of it, whatever their precision; any other holds runs of
+    the same settings.
+    """
+    ignored = NOT_COMPARED | {"precision"}
+    if (presets / folder.name).is_dir():
+        preset = {file.stem: settings for file, settings in read_preset(presets / folder.name).items()}
+        refuse_others([Run(name, folder / name, of, None, {}) for name, of in asked.items()], preset, ignored)
+    refuse_others(results.read_export(folder), asked, ignored)
+
+
+def steps_done(run: Planned) -> int:
+    """How far a run has come: all its steps only if it has its metrics.json, which is written last."""
+    metrics = run.folder / "metrics.json"
+    if metrics.is_file() and read_json(metrics)["step"] == run.config.steps:
+        return run.config.steps
+    saved = (int(path.stem.rpartition("-")[2]) for path in run.folder.glob("checkpoints/model.ckpt-*.index"))
+    return min(max(saved, default=0), run.config.steps - 1)
+
+
+def train_all(planned: list[Planned], child: Child) -> list[str]:
+    """Runs what is not finished, until a signal comes; returns what failed, each with its exit code."""
+    left = [run for run in planned if steps_done(run) < run.config.steps]
+    failed = []
+    print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
+    while left and child.stopped_by is None:
+        print(remaining(planned, left), flush=True)
+        run = left.pop(0)
+        if (run.folder / "config.yaml").is_file():
+            arguments = ["--resume", str(run.folder), "--data_dir", run.config.data_dir]
+        else:  # a folder without settings is of a run that was ended while it was being made
+            arguments = [*run.arguments, *(["--overwrite"] if run.folder.exists() else [])]
+        print(f"--- {run.folder.name} {'goes on' if arguments[0] == '--resume' else 'starts'}", flush=True)
+        code = child.run([sys.executable, str(ROOT / "train_mnist.py"), *arguments])
+        if code != 0 and child.stopped_by is None:
+            failed.append(f"{run.folder.name} (exit code {code})")
+    return failed
+
+
+def remaining(planned: list[Planned], left: list[Planned]) -> str:
+    """How many runs and steps are left, and how long they take at the pace of those that are finished."""
+    steps = sum(run.config.steps - steps_done(run) for run in left)
+    finished = [run for run in planned if steps_done(run) == run.config.steps]
+    paces = [read_json(run.folder / "metrics.json")["seconds_per_step"] for run in finished]
+    text = f"left: {len(left)} run{'s' * (len(left) != 1)}, {steps:,} steps, "
+    if not any(paces):
+        return text + "for how long is not known before one is finished; each run says its own time after 20 steps"
+    pace = statistics.median(filter(None, paces))
+    return text + f"about {steps * pace / 60:.1f} minutes at {1000 * pace:.0f} ms a step, as measured so far"
+
+
+def reproduce(options: jsonargparse.Namespace, again: str) -> int:
+    """Trains, tables and exports; `again` is the command that goes on after a signal. Returns the exit code."""
+    presets, out = Path(options.configs), Path(options.out or f"outputs/reproduce-{options.preset}")
+    over = [f"--{setting}" for setting in options.set] + ([f"--steps={options.steps}"] if options.steps else [])
+    asked = read_preset(presets / options.preset, over)
+    by_name = {file.stem: settings for file, settings in asked.items()}
+    refuse_others(results.read_folders(out), by_name)
+    destination = options.export and Path(options.export) / (options.export_as or options.preset)
+    if destination:
+        refuse_export(destination, presets, by_name)
+
+    planned = []
+    for seed in dict.fromkeys(options.seeds or SEEDS.get(options.preset, [0])):
+        for file, settings in asked.items():
+            name = f"{file.stem}-seed{seed}"
+            arguments = ["--config", str(file), *over, f"--seed={seed}", f"--output_dir={out}", f"--run_name={name}"]
+            planned.append(Planned(out / name, dataclasses.replace(settings, seed=seed), arguments))
+    child = Child()
+    failed = train_all(planned, child)
+    runs = [run for run in results.read_folders(out) if run.metrics is not None]
+    if runs and child.stopped_by is None:
+        print(*results.write(out, options.preset, runs, common_scale=options.common_scale), sep="\n")
+        if destination:
+            print(*results.export(runs, destination, common_scale=options.common_scale), sep="\n")
+    if child.stopped_by is not None:
+        print(f"stopped by {signal.Signals(child.stopped_by).name}; go on with: {again}", file=sys.stderr)
+        return 128 + child.stopped_by
+    if failed:
+        print(f"failed, and in no table: {', '.join(failed)}; a second call tries them again", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def redraw(options: jsonargparse.Namespace) -> int:
+    """Makes panel and tables of an export again, from its own files; returns the exit code."""
+    folder = Path(options["from"]) / options.preset
+    runs = results.read_export(folder)
+    if not runs:
+        raise RunFolderError(f"{folder}: no export there, expected {folder}/<config>/seed_<n>.npz")
+    out = Path(options.out) if options.out else folder
+    print(*results.write(out, options.preset, runs, common_scale=options.common_scale), sep="\n")
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 1 if a run failed, 2 for a bad setting, file or folder, 130, 143."""
+    parser = jsonargparse.ArgumentParser(
+        prog="reproduce.py", description=__doc__.partition("\n")[0], allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("preset", type=str, help="blog, paper, fast: a folder in --configs, or of an export")
+    add("--seeds", type=Count, nargs="+", help="default: 0; of fast: 0 1 2 3 4")
+    add("--steps", type=PositiveCount | None, help="instead of the configs' own, to try things out")
+    add("--set", type=str, nargs="+", default=[], metavar="NAME=VALUE", help="settings over the configs' own")
+    add("--out", type=str | None, help="folder of the runs; default: outputs/reproduce-<preset>")
+    add("--common_scale", type=bool, default=False, help="the same limits in all subplots")
+    add("--export", type=str | None, metavar="DIR", help="write DIR/<preset>/, small enough for a repository, too")
+    add("--export_as", type=str | None, metavar="NAME", help="write DIR/NAME/ instead")
+    add("--from", type=str | None, metavar="DIR", help="train nothing, redraw the export DIR/<preset>/")
+    add("--configs", type=str, default=str(ROOT / "configs"), help="folder of the presets")
+    words = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(words)
+    # The others are said by options of this program.
+    names = {field.name for field in dataclasses.fields(Config)} - {"seed", "steps", "output_dir", "run_name"}
+    for setting in options.set:
+        if "=" not in setting or setting.partition("=")[0] not in names:
+            parser.error(f"--set {setting}: expected <name>=<value>, the name one of {', '.join(sorted(names))}")
+    for name in (options.preset, options.export_as):
+        if name is not None and (Path(name).name != name or name == ".."):
+            parser.error(f"{name!r}: expected the plain name of a folder")
+    try:
+        again = f"python reproduce.py {shlex.join(words)}"
+        return redraw(options) if options["from"] is not None else reproduce(options, again)
+    except (RunFolderError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

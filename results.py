@@ -1,0 +1,249 @@
+"""What finished runs of a preset amount to: tables, panels, and an export small enough for a repository.
+
+A table has a row a run, and the mean and standard deviation over seeds. A panel has a subplot a config, of its first
+seed. Both are made from `Run` records, read from run folders or from an export alike, so that an export redraws
+itself without its run folders. No TensorFlow.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import statistics
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import config as settings
+from config import Config
+from mnist_data import CLASS_NAMES
+from pictures import clusters
+from running.run_folder import RunFolderError, read_json, write_json, write_whole
+from visualize import DATASET_TITLES
+
+# What a run was asked for, the same for all seeds of a config, and what was measured in it: column → format.
+ASKED_FOR = {"lambda": "g", "lambda_eff": "g", "dataset": "", "steps": ",", "training_images": ",", "precision": ""}
+MEASURED = {
+    "accuracy": ".2%", "accuracy_nearest_center": ".2%", "intra": ".4g", "inter_smallest": ".4g",
+    "inter_over_intra": ".4g", "silhouette": ".3f", "largest_coordinate": ".4g", "seconds": ",.0f",
+}  # fmt: skip
+
+
+class Run(NamedTuple):
+    """A run, in its own folder or in an export."""
+
+    name: str  # of its config file, without .yaml
+    path: Path  # its folder; in an export the file of its features
+    config: Config
+    metrics: dict | None  # metrics.json; None for one that is not finished
+    features: dict[str, Path]  # by split; an export has only the test split
+
+
+def read_folders(out: Path) -> list[Run]:
+    """Every run folder `out`/<config>-seed<n>, finished or not, in the order of tables and panels."""
+    runs = []
+    for folder in (path.parent for path in out.glob("*/config.yaml")):
+        config, file = settings.load(folder / "config.yaml"), folder / "metrics.json"
+        metrics = read_json(file) if file.is_file() else None
+        if metrics is not None and metrics["step"] != config.steps:
+            metrics = None
+        features = {split: folder / f"features_{split}.npz" for split in ("train", "test")}
+        runs.append(Run(folder.name.removesuffix(f"-seed{config.seed}"), folder, config, metrics, features))
+    return sorted(runs, key=order)
+
+
+def read_export(folder: Path) -> list[Run]:
+    """The runs that `export` wrote to `folder`, in the same order."""
+    runs = []
+    for path in folder.glob("*/seed_*.npz"):
+        config, metrics = settings.load(path.with_suffix(".config.yaml")), read_json(path.with_suffix(".metrics.json"))
+        runs.append(Run(path.parent.name, path, config, metrics, {"test": path}))
+    return sorted(runs, key=order)
+
+
+def order(run: Run) -> tuple:
+    """Softmax alone first, then rising lambda; seeds ascending."""
+    return run.config.center_loss_weight, run.name, run.config.seed
+
+
+def row(run: Run) -> dict[str, object]:
+    """A finished run's row of the table; None where metrics.json has none. Accuracies in 0..1, of all test images."""
+    test, step, rate = run.metrics["test"], run.metrics["step"], run.metrics["seconds_per_step"]
+    columns = {
+        "lambda": run.config.center_loss_weight,
+        "lambda_eff": run.config.lambda_eff,
+        "dataset": run.config.dataset,
+        "steps": step,
+        "training_images": run.metrics["train"]["images"],
+        "precision": run.config.precision,
+        "seconds": None if rate is None else round(rate * step, 1),
+        **{name: test[name] for name in MEASURED if name != "seconds"},
+    }
+    return {name: columns[name] for name in (*ASKED_FOR, *MEASURED)}
+
+
+def over_seeds(rows: Sequence[dict[str, object]]) -> tuple[dict[str, object], dict[str, object]]:
+    """Mean and standard deviation (n − 1) of the measured columns; None where a run has no value, or n is 1.
+
+    The columns that were asked for stay as they are in the mean; where the runs differ, all values, joined.
+    """
+    mean, deviation = {}, dict.fromkeys(ASKED_FOR)
+    for name in ASKED_FOR:
+        values = list(dict.fromkeys(row[name] for row in rows))
+        mean[name] = values[0] if len(values) == 1 else " and ".join(map(str, values))
+    for name in MEASURED:
+        values = [row[name] for row in rows]
+        known = None not in values
+        mean[name] = statistics.fmean(values) if known else None
+        deviation[name] = statistics.stdev(values) if known and len(values) > 1 else None
+    return mean, deviation
+
+
+def table_csv(runs: Sequence[Run]) -> str:
+    """A row a run, in full precision; then, for each config with several seeds, rows `mean` and `deviation`."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["config", "seed", *ASKED_FOR, *MEASURED], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"config": run.name, "seed": run.config.seed} | row(run) for run in runs)
+    for name, rows in _by_config(runs).items():
+        if len(rows) > 1:
+            for seed, values in zip(("mean", "deviation"), over_seeds(rows), strict=True):
+                writer.writerow({"config": name, "seed": seed} | values)
+    return text.getvalue()
+
+
+def table_markdown(title: str, runs: Sequence[Run]) -> str:
+    """The same for readers: first a row a config over its seeds, if any has several, then a row a run."""
+    lines = [
+        f"# Results: {title}",
+        "",
+        "All test images, at the last step. `accuracy` is by softmax, `accuracy_nearest_center` by nearest learned "
+        "center; `intra` is the mean distance of a feature to the mean of its class, `inter_smallest` the smallest "
+        "between two class means; `seconds` are of the training alone. The panels show the first seed of each config.",
+    ]
+    head = [*ASKED_FOR, *MEASURED]
+    configs = _by_config(runs)
+    if any(len(rows) > 1 for rows in configs.values()):
+        lines += ["", "## Over seeds: mean ± standard deviation (n − 1)", "", *_head(["config", "seeds", *head])]
+        for name, rows in configs.items():
+            mean, deviation = over_seeds(rows)
+            spreads = [f" ± {_cell(deviation[c], c)}" if deviation[c] is not None else "" for c in head]
+            cells = [_cell(mean[c], c) + spread for c, spread in zip(head, spreads, strict=True)]
+            lines.append(_line([name, str(len(rows)), *cells]))
+    lines += ["", "## Runs", "", *_head(["config", "seed", *head])]
+    for run in runs:
+        lines.append(_line([run.name, str(run.config.seed), *(_cell(v, column) for column, v in row(run).items())]))
+    return "\n".join(lines) + "\n"
+
+
+def _by_config(runs: Sequence[Run]) -> dict[str, list[dict[str, object]]]:
+    rows: dict[str, list] = {}
+    for run in runs:
+        rows.setdefault(run.name, []).append(row(run))
+    return rows
+
+
+def _cell(value: object, column: str) -> str:
+    return "" if value is None else value if isinstance(value, str) else format(value, (ASKED_FOR | MEASURED)[column])
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _head(columns: list[str]) -> list[str]:
+    return [_line(columns), _line(["---"] * len(columns))]
+
+
+def panel(run: Run, split: str) -> clusters.Panel:
+    """One subplot, titled with data, lambda, seed and accuracy.
+
+    Raises:
+        RunFolderError: if the file of the features is missing or damaged.
+    """
+    path, config = run.features[split], run.config
+    weight = config.center_loss_weight
+    head = f"λ = {weight:g} (λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})" if weight else "softmax"
+    title = (
+        f"{DATASET_TITLES[config.dataset]} {split} · {head}\n"
+        f"step {run.metrics['step']:,} · seed {config.seed} · accuracy {run.metrics[split]['accuracy']:.2%}"
+    )
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            features, labels, centers = (saved[name] for name in ("features", "labels", "centers"))
+        drawn = clusters.Panel(features.astype(np.float32), labels, centers, CLASS_NAMES[config.dataset], title)
+        clusters.check(drawn)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise RunFolderError(f"{path}: missing or damaged ({error}); remove its run and have it made anew") from error
+    return drawn
+
+
+def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) -> list[Path]:
+    """Writes panel_<split>.png for each split that the runs have, results.csv and results.md to `folder`."""
+    contents = {f"panel_{split}.png": _panel_figure(runs, split, common_scale) for split in runs[0].features}
+    contents["results.csv"] = table_csv(runs).encode()
+    contents["results.md"] = table_markdown(title, runs).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        _write(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
+    first_seeds = list({run.name: run for run in reversed(runs)}.values())[::-1]
+    figure = clusters.figure([panel(run, split) for run in first_seeds], common_scale=common_scale)
+    return clusters.encoded(figure, "png")
+
+
+def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Path]:
+    """Writes `folder`/<config>/seed_<n>.npz of each run, .config.yaml and .metrics.json beside it, panels and tables.
+
+    panel_test and the tables come from the files of the export alone; panel_train.png can't.
+
+    Raises:
+        RunFolderError: if float16 can't hold a run's features, as far as a picture shows. Nothing is written then.
+    """
+    packed = [(run, _packed(run)) for run in runs]
+    for run, content in packed:
+        path = folder / run.name / f"seed_{run.config.seed}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Where this machine has its data and outputs tells nobody anything.
+        config = dataclasses.replace(run.config, data_dir="data", output_dir="outputs")
+        source = run.metrics["data_source"].replace(str(Path(run.config.data_dir)), "data")
+        _write(path.with_suffix(".config.yaml"), settings.to_yaml(config).encode())
+        write_json(path.with_suffix(".metrics.json"), run.metrics | {"data_source": source})
+        _write(path, content)
+    _write(folder / "panel_train.png", _panel_figure(runs, "train", common_scale))
+    return [folder / "panel_train.png", *write(folder, folder.name, read_export(folder), common_scale=common_scale)]
+
+
+def _packed(run: Run) -> bytes:
+    """The npz file's content: the test images in file order, features as float16."""
+    seen = panel(run, "test")
+    with np.load(run.features["test"], allow_pickle=False) as saved, np.errstate(over="ignore"):
+        half = seen.features.astype(np.float16)
+        x0, x1, _, _ = clusters.limits_of([seen])
+        if not np.abs(half.astype(np.float64) - seen.features).max() < (x1 - x0) / 1000:  # a pixel, or an infinity
+            raise RunFolderError(
+                f"{run.features['test']}: float16 can't hold these features (largest |coordinate| "
+                f"{np.abs(seen.features).max():g}, axes {x1 - x0:g} wide); leave this run out of the export"
+            )
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            features=half,
+            labels=saved["labels"].astype(np.uint8),
+            predictions=saved["predictions"].astype(np.uint8),
+            centers=saved["centers"],
+            step=saved["step"],
+        )
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with write_whole(path) as temporary:
+        temporary.write_bytes(content)
