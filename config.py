@@ -108,6 +108,8 @@ class Config:
     """steps between evaluations of the whole validation split"""
     checkpoint_every_steps: PositiveCount = 1000
     """steps between checkpoints"""
+    snapshot_steps: tuple[Count, ...] | None = None
+    """steps at which 2,000 test images are seen, for the animation; by default 40, evenly on a logarithmic scale"""
     output_dir: str = "outputs"
     """folder that gets the run's folder"""
     run_name: str | None = None
@@ -116,7 +118,7 @@ class Config:
     def __post_init__(self) -> None:
         """Raises ValueError for what a field's type alone can't tell."""
         for setting in dataclasses.fields(self):  # jsonargparse lets a null in a file through, whatever the type
-            if getattr(self, setting.name) is None and setting.name != "run_name":
+            if getattr(self, setting.name) is None and setting.name not in ("run_name", "snapshot_steps"):
                 raise ValueError(f"{setting.name}: expected a value, got null")
         if self.run_name is not None and (Path(self.run_name).name != self.run_name or self.run_name in ("", "..")):
             raise ValueError(f"run_name: expected the plain name of a folder, got {self.run_name!r}")
@@ -138,7 +140,7 @@ class Config:
 RESUMABLE = {
     "data_dir", "steps", "learning_rate", "schedule", "one_cycle_rise", "multi_step_at", "multi_step_factor",
     "center_loss", "center_loss_weight", "center_loss_warmup_steps", "precision",
-    "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps",
+    "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps", "snapshot_steps",
 }  # fmt: skip
 
 
@@ -196,6 +198,13 @@ def resolve_precision(precision: str) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def resolve_snapshot_steps(snapshot_steps: tuple[int, ...] | None, steps: int) -> tuple[int, ...]:
+    """Where nothing is said: step 0, and 39 steps of which each is the same factor later than the one before."""
+    if snapshot_steps is not None:
+        return snapshot_steps
+    return tuple(sorted({0} | {round(steps ** (i / 38)) for i in range(39)}))
 
 
 def load(path: Path) -> Config:

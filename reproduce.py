@@ -34,6 +34,7 @@ SEEDS = {"fast": [0, 1, 2, 3, 4]}  # where nothing is said; [0] for all others
 # Runs that differ in these alone are runs of the same settings. The seed is told by the run's name.
 NOT_COMPARED = {
     "data_dir", "output_dir", "run_name", "seed", "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps",
+    "snapshot_steps",
 }  # fmt: skip
 
 

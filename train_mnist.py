@@ -27,7 +27,7 @@ import metrics
 import report
 import visualize
 from centerloss import center_loss, center_loss_naive
-from config import CommandLine, Config, parse_command_line, resolve_precision, to_yaml
+from config import CommandLine, Config, parse_command_line, resolve_precision, resolve_snapshot_steps, to_yaml
 from mnist_data import DataError, Split, batches, load, shifted, stratified_split
 from network import FEATURE_WIDTH, lenet
 from running import checkpoints, hooks, run_folder, schedules
@@ -39,6 +39,7 @@ NETWORK_SETTINGS = (
     "channels", "batch_norm", "batch_norm_decay", "prelu_start", "third_pool_size",
     "feature_activation", "classifier_bias", "weight_init", "precision",
 )  # fmt: skip
+WATCHED = 2000  # test images in each snapshot
 EVALUATION_BATCH = 1000  # images a session.run; only speed and memory depend on it
 
 
@@ -168,11 +169,18 @@ def evaluate(session: tf.compat.v1.Session, graph: TrainGraph, split: Split) -> 
 
 
 def train(
-    graph: TrainGraph, config: Config, training: Split, validation: Split, folder: Path, signals: StopSignals
+    graph: TrainGraph,
+    config: Config,
+    training: Split,
+    validation: Split,
+    watched: Split,
+    folder: Path,
+    signals: StopSignals,
 ) -> None:
     """Trains up to `config.steps`, from the newest whole checkpoint of the run in `folder` if it has one.
 
-    Leaves there: checkpoints/, with event files, and metrics.csv, validation.csv, sessions.csv.
+    Leaves there: checkpoints/, with event files, metrics.csv, validation.csv, sessions.csv, and in snapshots/ how the
+    images `watched` are seen at `config.snapshot_steps`.
 
     Raises:
         hooks.NonFiniteError: if a loss or variable is not finite; the newest checkpoint is from before.
@@ -210,6 +218,7 @@ def train(
         reached = metrics.accuracies(seen.features, validation.labels, seen.predictions, seen.centers)
         return {"cross_entropy": seen.cross_entropy} | reached
 
+    snapshot_steps = set(resolve_snapshot_steps(config.snapshot_steps, config.steps))
     order = batches(len(training.labels), config.batch_size, config.seed, start.step)
     with signals.deferred():
         with progress, opened as session:
@@ -220,6 +229,9 @@ def train(
                     validation_rows.append({"step": step} | seen)
                     hooks.write_events(folder / "checkpoints", step, "validation", seen)
                     progress.note = f"validation accuracy {seen['accuracy']:.2%}"
+                if step in snapshot_steps:
+                    seen = session.run_step_fn(lambda step_context: evaluate(step_context.session, graph, watched))
+                    save_features(folder / "snapshots" / f"{step:09d}.npz", seen, labels=watched.labels, step=step)
                 if step == config.steps or session.should_stop():
                     break
                 index = next(order)
@@ -248,19 +260,23 @@ def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.n
         tf.compat.v1.train.Saver().restore(session, found.path)
         for name, (split, index) in splits.items():
             seen = evaluate(session, graph, split)
-            with run_folder.write_whole(folder / f"features_{name}.npz") as temporary:
-                np.savez_compressed(
-                    temporary,
-                    features=seen.features,
-                    labels=split.labels,
-                    predictions=seen.predictions,
-                    index=index,
-                    centers=seen.centers,
-                    classifier_weights=session.run(kernel),
-                    classifier_bias=np.zeros(len(names), np.float32) if bias is None else session.run(bias),
-                    step=found.step,
-                    class_names=np.array(names),
-                )
+            save_features(
+                folder / f"features_{name}.npz",
+                seen,
+                labels=split.labels,
+                index=index,
+                classifier_weights=session.run(kernel),
+                classifier_bias=np.zeros(len(names), np.float32) if bias is None else session.run(bias),
+                step=found.step,
+                class_names=np.array(names),
+            )
+
+
+def save_features(path: Path, seen: Evaluation, **others: object) -> None:
+    """Writes features, predictions and centers of `seen`, and the arrays `others` by name, to an npz file."""
+    arrays = {"features": seen.features, "predictions": seen.predictions, "centers": seen.centers} | others
+    with run_folder.write_whole(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
 
 
 def run(command: CommandLine, signals: StopSignals) -> None:
@@ -291,12 +307,15 @@ def run(command: CommandLine, signals: StopSignals) -> None:
             return
         finished.unlink(missing_ok=True)
         run_folder.write_text(folder / "config.yaml", to_yaml(config))
-        (folder / "checkpoints").mkdir(exist_ok=True)
+        for part in ("checkpoints", "snapshots"):
+            (folder / part).mkdir(exist_ok=True)
         training, validation = (
             Split(data.train.images[index], data.train.labels[index]) for index in (trained_on, held_out)
         )
         with tf.Graph().as_default():
-            train(build_graph(config, len(data.class_names)), config, training, validation, folder, signals)
+            graph = build_graph(config, len(data.class_names))
+            watched = Split(data.test.images[:WATCHED], data.test.labels[:WATCHED])
+            train(graph, config, training, validation, watched, folder, signals)
         with tf.Graph().as_default():  # the training session has finalized its own
             splits = {"train": (training, trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
             extract(build_graph(config, len(data.class_names)), folder, splits, data.class_names)

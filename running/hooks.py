@@ -128,8 +128,8 @@ class ProgressHook(ScalarsHook):
 
     Attributes:
         step: steps done so far.
-        steps, seconds: timed steps of this session, and what they took together; its first step is left out, which
-            also compiles and allocates.
+        steps, seconds: timed steps of this session, and what they took together, without what comes between them;
+            its first step is left out, which also compiles and allocates.
         note: joins the line; for what was last evaluated.
     """
 
@@ -138,8 +138,8 @@ class ProgressHook(ScalarsHook):
     ) -> None:
         super().__init__(scalars)
         self._shown, self._last_step, self._every_steps = shown, last_step, every_steps
+        self._first_step = first_step
         self.step, self.steps, self.seconds, self.note = first_step, 0, 0.0, ""
-        self._started: float | None = None
         self._bar = Progress(
             BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
             disable=not sys.stdout.isatty(),
@@ -153,12 +153,15 @@ class ProgressHook(ScalarsHook):
     def __exit__(self, *exception):
         self._bar.stop()
 
+    def before_run(self, run_context):
+        self._began = time.perf_counter()
+        return super().before_run(run_context)
+
     def after_step(self, step, values):
+        first = self.step == self._first_step
         self.step = step
-        if self._started is None:
-            self._started = time.perf_counter()
-            return
-        self.steps, self.seconds = self.steps + 1, time.perf_counter() - self._started
+        if not first:
+            self.steps, self.seconds = self.steps + 1, self.seconds + time.perf_counter() - self._began
         left = self._last_step - step
         if self.steps == 20 and left:
             pace = self.seconds / self.steps
@@ -168,7 +171,8 @@ class ProgressHook(ScalarsHook):
             )
         texts = [f"{name} {values[name]:.4g}" for name in self._shown] + [self.note]
         if not self._bar.disable:
-            description = " ".join([f"{self.steps / self.seconds:.1f} steps/s", *texts])
+            pace = f"{self.steps / self.seconds:.1f} steps/s" if self.steps else ""
+            description = " ".join([pace, *texts])
             self._bar.update(self._task, completed=step, description=description)
         elif step % self._every_steps == 0 or not left:
             print(f"step {step}/{self._last_step}", *texts, flush=True)

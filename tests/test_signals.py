@@ -1,0 +1,166 @@
+"""SIGINT and SIGTERM, sent to processes of their own, inside and outside `deferred`."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
+START = """
+import sys, time
+from running.signals import Stopped, StopSignals
+
+def say(word):
+    print(word, flush=True)
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+
+signals = StopSignals()
+"""
+
+
+@pytest.fixture
+def start(pytestconfig):
+    """Runs code after START, line by line of its output."""
+    with contextlib.ExitStack() as stack:
+
+        def run(code: str) -> subprocess.Popen:
+            process = subprocess.Popen(
+                [sys.executable, "-c", START + code],
+                cwd=pytestconfig.rootpath, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+def ending(process) -> tuple[list[str], str, int]:
+    """What it still says, what it complains of, its exit code."""
+    output, errors = process.communicate(timeout=30)
+    return output.split("\n")[:-1], errors, process.returncode
+
+
+@BOTH
+def test_outside_deferred_it_is_raised_at_once(start, signum):
+    process = start("""
+try:
+    try:
+        say("ready")
+        wait_for(lambda: False)
+    except Exception:
+        say("swallowed")
+except Stopped as stopped:
+    say(f"stopped by {stopped}")
+    say(signals.received)
+    sys.exit(128 + stopped.signum)
+""")
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signum)
+    assert ending(process) == ([f"stopped by {signum.name}", "None"], "", 128 + signum)
+
+
+DEFERRED = """
+try:
+    with signals.deferred():
+        say("ready")
+        wait_for(lambda: signals.received is not None)
+        say(f"received {signals.received}")
+        say("saved")
+    say("behind the block")
+except Stopped as stopped:
+    say(f"stopped by {stopped}")
+    sys.exit(128 + stopped.signum)
+"""
+
+
+@BOTH
+def test_inside_deferred_it_is_noted_and_raised_at_the_end(start, signum):
+    process = start(DEFERRED)
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signum)
+    assert ending(process) == ([f"received {signum.value}", "saved", f"stopped by {signum.name}"], "", 128 + signum)
+
+
+@BOTH
+def test_a_second_signal_ends_the_process_at_once(start, signum):
+    process = start("""
+with signals.deferred():
+    say("ready")
+    try:
+        wait_for(lambda: signals.received is not None)
+        say("received")
+        wait_for(lambda: False)
+    finally:
+        say("cleaned up")
+""")
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.stdout.readline() == "received\n"
+    os.kill(process.pid, signum)
+    assert ending(process) == ([], "", 128 + signum), "the second one's number, and nothing cleaned up"
+
+
+def test_without_a_signal_the_block_ends_as_usual(start):
+    process = start("""
+with signals.deferred():
+    say("inside")
+say(signals.received)
+""")
+    assert ending(process) == (["inside", "None"], "", 0)
+
+
+@BOTH
+def test_after_the_block_it_is_raised_at_once_again(start, signum):
+    process = start("""
+with signals.deferred():
+    pass
+try:
+    say("ready")
+    wait_for(lambda: False)
+except Stopped as stopped:
+    say(f"stopped by {stopped}")
+""")
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signum)
+    assert ending(process) == ([f"stopped by {signum.name}"], "", 0)
+
+
+def test_an_error_inside_is_not_hidden_by_the_signal(start):
+    process = start("""
+try:
+    with signals.deferred():
+        say("ready")
+        wait_for(lambda: signals.received is not None)
+        raise ValueError("diverged")
+except ValueError as error:
+    say(error)
+try:
+    with signals.deferred():
+        raise ValueError("again")
+except ValueError as error:
+    say(error)
+""")
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signal.SIGINT)
+    assert ending(process) == (["diverged", "again"], "", 0)
+
+
+def test_uncaught_it_is_a_failure_and_not_an_exit_of_zero(start):
+    process = start("""
+say("ready")
+wait_for(lambda: False)
+""")
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signal.SIGTERM)
+    output, errors, code = ending(process)
+    assert output == []
+    assert errors.rstrip().endswith("Stopped: SIGTERM")
+    assert code == 1
