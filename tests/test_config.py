@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from config import RESUMABLE, Config, load, parse_command_line, resolve_precision, to_yaml
+from config import RESUMABLE, Config, load, parse_command_line, resolve_precision, resolve_snapshot_steps, to_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -18,6 +18,7 @@ BLOG = {  # the recipe of the blog's repository, and what it leaves open
     "validation_fraction": 0.2,  # 12,000 of 60,000
     "split_seed": 0,
     "input_range": "unit",
+    "augment_shift": 0,
     "channels": (32, 64, 128),
     "batch_norm": True,
     "batch_norm_decay": 0.999,
@@ -38,6 +39,7 @@ BLOG = {  # the recipe of the blog's repository, and what it leaves open
     "schedule": "constant",
     "batch_size": 100,
     "steps": 16_000,
+    "snapshot_steps": None,
     "output_dir": "outputs",
     "run_name": None,
 }
@@ -127,7 +129,12 @@ names = st.text(
 ).filter(lambda text: text.strip(". ") == text and not NO_NAME.fullmatch(text))
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    phases=[Phase.reuse, Phase.generate],  # to shrink a failure takes minutes
+)
 @given(
     run_name=st.one_of(names, st.sampled_from(["1e-3", "1E5", "0.1", "17", "true", "lambda λ=0.01", "数字", "é: ü"])),
     data_dir=st.one_of(names, st.sampled_from(["1e3", "/data/ζ", "- a", "{b}", "null"])),
@@ -195,6 +202,8 @@ HOSTILE = {
     "channels": ["[1]", "[1, 2, 3, 4]", "[0, 1, 2]", "4", "", "null", "[1, 2, 99999999999]", "[1, 2, .nan]",
                  "[1.5, 2, 3]", "[1, null, 3]"],
     "multi_step_at": ["[3, 2]", "[1, 1]", "[0]", "soon", "[.nan]", "null"],
+    "snapshot_steps": ["[-1]", "[1.5]", "soon", "5", "[.nan]"],
+    "augment_shift": ["-1", "1.5", "nan", "null", "1000"],
     "batch_norm": ["maybe", "2", "", "null"],
     "dataset": ["imagenet", "", "null", "[mnist]"],
     "third_pool_size": ["1", "4", "two", "2.5"],
@@ -336,6 +345,17 @@ def test_auto_precision_follows_the_processor(monkeypatch):
     assert resolve_precision("auto") == "float32", "no /proc/cpuinfo"
 
 
+def test_snapshots_are_where_they_were_asked_or_spread_over_the_logarithm_of_the_steps():
+    assert resolve_snapshot_steps((3, 7), 100) == (3, 7)
+    assert resolve_snapshot_steps((), 100) == ()
+    steps = resolve_snapshot_steps(None, 10**6)
+    assert (steps[0], steps[1], steps[-1]) == (0, 1, 10**6)
+    assert steps[-1 - 19] == 1000, "halfway on the logarithmic scale"
+    assert len(steps) <= 40
+    assert list(steps) == sorted(set(steps))
+    assert resolve_snapshot_steps(None, 1) == (0, 1)
+
+
 # --- resume
 
 
@@ -373,10 +393,12 @@ ALLOWED = {
     "log_every_steps": ("3", 3),
     "evaluate_every_steps": ("3", 3),
     "checkpoint_every_steps": ("3", 3),
+    "snapshot_steps": ("[0, 5]", (0, 5)),
 }
 REFUSED = {
     "dataset": "digits", "validation_fraction": "0.5", "split_seed": "1", "input_range": "centered",
-    "channels": "[1, 2, 3]", "batch_norm": "false", "batch_norm_decay": "0.5", "prelu_start": "0.25",
+    "augment_shift": "2", "channels": "[1, 2, 3]", "batch_norm": "false", "batch_norm_decay": "0.5",
+    "prelu_start": "0.25",
     "third_pool_size": "3", "feature_activation": "linear", "classifier_bias": "false", "weight_init": "xavier",
     "center_loss_reduction": "mean", "center_alpha": "0.1", "optimizer": "sgd", "momentum": "0.5",
     "weight_decay": "0.1", "batch_size": "100", "seed": "0", "output_dir": "elsewhere", "run_name": "another",

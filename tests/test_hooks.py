@@ -238,6 +238,7 @@ def test_progress_estimate_is_the_time_left(capsys, monkeypatch):
     progress = hooks.ProgressHook({}, (), 100, 1000, every_steps=10_000)
     for step in range(101, 140):
         progress.before_run(None)
+        progress.before_run(None)
         progress.after_step(step, {"step": step - 1})
     # Twenty timed steps at step 121: 879 left, of 3 s each, are 43.95 minutes.
     assert capsys.readouterr().out in [
@@ -250,6 +251,7 @@ def test_progress_gives_no_estimate_for_a_short_run(capsys):
     progress = hooks.ProgressHook({}, (), 0, 21, every_steps=100)
     for step in range(1, 22):
         progress.before_run(None)
+        progress.before_run(None)
         progress.after_step(step, {"step": step - 1})
     assert capsys.readouterr().out.rstrip() == "step 21/21"
 
@@ -260,6 +262,7 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch, capsys):
     progress = hooks.ProgressHook({}, ("loss",), 0, 30, every_steps=1)
     with progress:
         for step in range(1, 31):
+            progress.before_run(None)
             progress.before_run(None)
             progress.after_step(step, {"step": step - 1, "loss": 0.25})
     output = capsys.readouterr().out

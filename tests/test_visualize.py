@@ -6,7 +6,7 @@ import yaml
 from matplotlib import image
 
 import visualize
-from pictures import clusters
+from pictures import animation, clusters
 from running.run_folder import RunFolderError
 
 
@@ -272,3 +272,80 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
     assert sorted(p.name for p in run.iterdir()) == [
         "clusters_test.png", "config.yaml", "features_test.npz", "features_train.npz",
     ]  # fmt: skip
+
+
+def add_snapshots(run: Path, steps=(0, 1, 8, 1500)) -> Path:
+    """Gives the run the snapshots that train_mnist.py leaves: no class names in them."""
+    (run / "snapshots").mkdir()
+    with np.load(run / "features_test.npz") as arrays:
+        final = {name: arrays[name] for name in ("features", "labels", "predictions", "centers")}
+    for number, step in enumerate(steps, 1):
+        moved = {name: (final[name] * np.float32(number / len(steps))) for name in ("features", "centers")}
+        np.savez(run / "snapshots" / f"{step:09d}.npz", **final | moved, step=step)
+    return run
+
+
+@pytest.fixture
+def few_frames(monkeypatch):
+    draw = animation.gif
+    monkeypatch.setattr(animation, "gif", lambda snapshots: draw(snapshots, frames=3))
+
+
+def test_animation_as_a_user_starts_it(tmp_path, run_script):
+    run = add_snapshots(make_run(tmp_path / "Lauf 1"), steps=[7])
+    code = "import sys, visualize; visualize.main(sys.argv[1:]); print([m for m in sys.modules if 'tensorflow' in m])"
+    result = run_script("-c", code, run, "--animate")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [f"{run}/animation.gif", "[]"]
+    assert (run / "animation.gif").read_bytes().startswith(b"GIF89a")
+    assert not list(run.glob("*.png"))
+
+
+@pytest.mark.usefixtures("few_frames")
+def test_animation_goes_where_out_says(tmp_path, capsys):
+    run = add_snapshots(make_run(tmp_path / "run"))
+    visualize.main([str(run), "--animate", "--out", str(tmp_path / "new" / "folder")])
+    assert capsys.readouterr().out == f"{tmp_path}/new/folder/animation.gif\n"
+    assert not (run / "animation.gif").exists()
+
+
+def test_snapshots_are_in_the_order_of_training_and_titled(tmp_path):
+    run = add_snapshots(make_run(tmp_path / "run"))
+    (run / "snapshots" / ".partial-x.npz").touch()  # of a run that goes on
+    panels = visualize.read_snapshots(run)
+    head = "MNIST, 200 test images · λ = 0.01 (λ$_\\mathrm{eff}$ = 1)\nstep "
+    assert [panel.title for panel in panels] == [f"{head}{n} · accuracy 99.00 %" for n in ("0", "1", "8", "1,500")]
+
+
+def test_snapshots_of_an_unfinished_run_have_the_names_of_its_data_set(tmp_path):
+    run = add_snapshots(make_run(tmp_path / "run", dataset="fashion_mnist"))
+    assert visualize.read_snapshots(run)[0].class_names == tuple("0123456789"), "those of features_test.npz"
+    (run / "features_test.npz").unlink()
+    assert visualize.read_snapshots(run)[0].class_names[9] == "Ankle boot"
+
+
+def test_no_snapshots(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    for _ in range(2):
+        message = failure(capsys, run, "--animate")
+        assert f"{run}: no snapshots" in message
+        assert "snapshot_steps" in message
+        (run / "snapshots").mkdir(exist_ok=True)
+
+
+def test_damaged_snapshot_is_named(tmp_path, capsys):
+    run = add_snapshots(make_run(tmp_path / "run"))
+    path = run / "snapshots" / "000000008.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300])
+    assert f"{path}: damaged" in failure(capsys, run, "--animate")
+    path.write_bytes(whole)
+    change_arrays(path, features=np.zeros((200, 3), np.float32))
+    message = failure(capsys, run, "--animate")
+    assert f"{path}: damaged (ValueError: features: expected shape" in message
+    assert not list(run.glob("*.gif"))
+
+
+def test_animation_of_several_runs_is_refused(tmp_path, capsys):
+    runs = [add_snapshots(make_run(tmp_path / name)) for name in "ab"]
+    assert "--animate: expected one run, got 2" in failure(capsys, *runs, "--animate")
