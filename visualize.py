@@ -1,13 +1,14 @@
 """Draws the features of finished runs from their folders alone: `python visualize.py outputs/<run> [more runs ...]`.
 
-One run gives a figure for each split; several give a panel figure for each split, one subplot a run.
+One run gives a figure for each split; several give a panel figure for each split, one subplot a run. With --animate a
+run's snapshots become animation.gif, the first test images over its training.
 """
 
 from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,8 @@ import numpy as np
 import yaml
 
 from config import Config
-from pictures import clusters
+from mnist_data import CLASS_NAMES
+from pictures import animation, clusters
 from running.run_folder import RunFolderError, write_whole
 
 DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}
@@ -64,15 +66,42 @@ def _draw(run_folders, stem, splits, common_scale, limits, format, out) -> list[
     panels = {split: _told_apart([read_panel(run, split) for run in run_folders], run_folders) for split in splits}
     if common_scale and limits is None:
         limits = clusters.limits_of([panel for row in panels.values() for panel in row])
-    contents = {
-        out / f"{stem}_{split}.{format}": clusters.encoded(clusters.figure(row, limits=limits), format)
-        for split, row in panels.items()
-    }
-    out.mkdir(parents=True, exist_ok=True)
+    drawn = {split: clusters.figure(row, limits=limits) for split, row in panels.items()}
+    return _write({out / f"{stem}_{s}.{format}": clusters.encoded(figure, format) for s, figure in drawn.items()})
+
+
+def _write(contents: Mapping[Path, bytes]) -> list[Path]:
     for path, content in contents.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(path) as temporary:
             temporary.write_bytes(content)
     return list(contents)
+
+
+def draw_animation(run_folder: Path, *, out: Path | None = None) -> list[Path]:
+    """Writes `animation.gif`, one run's snapshots in motion, to `out` or the run folder; raises as `read_snapshots`."""
+    return _write({(out or run_folder) / "animation.gif": animation.gif(read_snapshots(run_folder))})
+
+
+def read_snapshots(run_folder: Path) -> list[clusters.Panel]:
+    """A run's snapshots in the order of training, titled as by `read_panel`, with the accuracy on their images.
+
+    Raises:
+        RunFolderError: if there is none, or a file is missing or damaged; the message names it and the next step.
+    """
+    dataset, config = _read_settings(run_folder)
+    finished = (run_folder / "features_test.npz").exists()
+    class_names = read_panel(run_folder, "test").class_names if finished else CLASS_NAMES.get(dataset, ())
+    panels = []
+    for path in sorted((run_folder / "snapshots").glob("[0-9]*.npz")):
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                panels.append(_panel(arrays, class_names, dataset, config, f", {len(arrays['labels']):,} test images"))
+        except Exception as error:
+            raise RunFolderError(f"{path}: damaged ({_reason(error)}); delete it to animate the others") from error
+    if not panels:
+        raise RunFolderError(f"{run_folder}: no snapshots; train a run with snapshot_steps left at its default")
+    return panels
 
 
 def read_panel(run_folder: Path, split: str) -> clusters.Panel:
@@ -81,16 +110,30 @@ def read_panel(run_folder: Path, split: str) -> clusters.Panel:
     Raises:
         RunFolderError: if a file is missing or damaged; the message names it and the next step.
     """
+    dataset, config = _read_settings(run_folder)
+    path = run_folder / f"features_{split}.npz"
+    resume = f"python train_mnist.py --resume {shlex.quote(str(run_folder))}"
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return _panel(arrays, tuple(map(str, arrays["class_names"])), dataset, config, f" {split}")
+    except FileNotFoundError:
+        raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}") from None
+    except Exception as error:
+        raise RunFolderError(
+            f"{path}: damaged ({_reason(error)}); delete metrics.json there and have it written again: {resume}"
+        ) from error
+
+
+def _read_settings(run_folder: Path) -> tuple[str, Config]:
+    """The data set's name, and the settings that the effective lambda comes from."""
     if not run_folder.is_dir():
         raise RunFolderError(f"{run_folder}: no such run folder; see the folders in {run_folder.parent}/")
-    resume = f"python train_mnist.py --resume {shlex.quote(str(run_folder))}"
     path = run_folder / "config.yaml"
     # Whatever a damaged file makes the YAML, zip and NumPy readers raise, it is the file that is at fault.
     try:
         with path.open(encoding="utf-8") as file:
             settings = yaml.safe_load(file)
-        dataset = settings["dataset"]
-        config = Config(
+        return settings["dataset"], Config(
             center_loss_weight=float(settings["center_loss_weight"]),
             center_loss_reduction=settings["center_loss_reduction"],
             batch_size=int(settings["batch_size"]),
@@ -100,25 +143,19 @@ def read_panel(run_folder: Path, split: str) -> clusters.Panel:
     except Exception as error:
         raise RunFolderError(f"{path}: damaged ({_reason(error)}); draw another run, or train this one anew") from error
 
-    path = run_folder / f"features_{split}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            features, labels, predictions = (arrays[name] for name in ("features", "labels", "predictions"))
-            if predictions.shape != labels.shape:
-                raise ValueError(f"predictions: expected shape {labels.shape} as the labels, got {predictions.shape}")
-            title = (
-                f"{DATASET_TITLES.get(dataset, dataset)} {split} · λ = {config.center_loss_weight:g} "
-                f"(λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})\n"
-                f"step {int(arrays['step']):,} · accuracy {100 * np.mean(predictions == labels):.2f} %"
-            )
-            panel = clusters.Panel(features, labels, arrays["centers"], tuple(map(str, arrays["class_names"])), title)
-        clusters.check(panel)
-    except FileNotFoundError:
-        raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}") from None
-    except Exception as error:
-        raise RunFolderError(
-            f"{path}: damaged ({_reason(error)}); delete metrics.json there and have it written again: {resume}"
-        ) from error
+
+def _panel(arrays, class_names, dataset, config, shown) -> clusters.Panel:
+    """The arrays of a features file, checked and titled; `shown` follows the data set's name."""
+    features, labels, predictions = (arrays[name] for name in ("features", "labels", "predictions"))
+    if predictions.shape != labels.shape:
+        raise ValueError(f"predictions: expected shape {labels.shape} as the labels, got {predictions.shape}")
+    title = (
+        f"{DATASET_TITLES.get(dataset, dataset)}{shown} · λ = {config.center_loss_weight:g} "
+        f"(λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})\n"
+        f"step {int(arrays['step']):,} · accuracy {100 * np.mean(predictions == labels):.2f} %"
+    )
+    panel = clusters.Panel(features, labels, arrays["centers"], class_names, title)
+    clusters.check(panel)
     return panel
 
 
@@ -147,6 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=str, help="folder for the files; default: the run's own, outputs for several runs"
     )
+    parser.add_argument("--animate", action="store_true", help="only animation.gif, of one run; ignores all but --out")
     options = parser.parse_args(arguments)
 
     runs = [Path(run) for run in options.runs]
@@ -158,7 +196,12 @@ def main(arguments: list[str] | None = None) -> None:
         **({"out": Path(options.out)} if options.out else {}),
     }
     try:
-        written = draw_run(runs[0], **settings) if len(runs) == 1 else draw_panels(runs, **settings)
+        if options.animate and len(runs) > 1:
+            raise ValueError(f"--animate: expected one run, got {len(runs)}; animate one after the other")
+        if options.animate:
+            written = draw_animation(runs[0], out=options.out and Path(options.out))
+        else:
+            written = draw_run(runs[0], **settings) if len(runs) == 1 else draw_panels(runs, **settings)
     except (RunFolderError, ValueError, OSError) as error:
         advice = "; choose another folder with --out" if isinstance(error, OSError) else ""
         print(f"visualize.py: {error}{advice}", file=sys.stderr)

@@ -70,13 +70,16 @@ def limits_of(panels: list[Panel]) -> Limits:
     return float(x0), float(x1), float(y0), float(y1)
 
 
-def figure(panels: list[Panel], *, common_scale: bool = False, limits: Limits | None = None) -> Figure:
+def figure(
+    panels: list[Panel], *, common_scale: bool = False, limits: Limits | None = None, arranged: np.ndarray | None = None
+) -> Figure:
     """Draws a subplot for each panel, row by row, with equal aspect: a distance is as long in x as in y.
 
     Args:
         panels: at least one.
         common_scale: the same limits for all panels, wide enough for each; else each has its own.
         limits: these for all panels instead. Each panel then says how many of its points lie outside.
+        arranged: [C, 2], the names stand about their centers as they would if these were the centers of all panels.
 
     Raises:
         ValueError: if a panel does not pass `check`, there is none, or the limits are no finite x0 < x1, y0 < y1.
@@ -100,7 +103,7 @@ def figure(panels: list[Panel], *, common_scale: bool = False, limits: Limits | 
         row, column = divmod(number, columns)
         corner = np.array([0.6 + column * across, 0.5 + (rows - 1 - row) * down])
         axes = drawn.add_axes((*corner / page, *inches / page))
-        _draw(axes, panel, its_limits, inches)
+        _draw(axes, panel, its_limits, inches, panel.centers if arranged is None else arranged)
         axes.set_xlabel("feature 1" if number + columns >= len(panels) else None, fontsize=9)
         axes.set_ylabel("feature 2" if column == 0 else None, fontsize=9)
     _add_legend(drawn, panels, left=(columns * across + 0.2) / page[0])
@@ -116,13 +119,14 @@ def encoded(drawn: Figure, format: str) -> bytes:
     return buffer.getvalue()
 
 
-def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray) -> None:
+def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged: np.ndarray) -> None:
     """One panel: points in one shuffled layer, so that no class lies on top of the others, then centers and names."""
     features, labels, centers = (np.asarray(array) for array in panel[:3])
     low, high = np.array(limits[::2]), np.array(limits[1::2])
     outside = np.sum(((features < low) | (features > high)).any(axis=1))
     axes.set(xlim=limits[:2], ylim=limits[2:], aspect="equal")
-    axes.set_title(panel.title + (f"\n{outside:,} of {len(labels):,} points outside" if outside else ""), fontsize=9)
+    note = f"\n{outside:,} of {len(labels):,} points outside" if outside else ""
+    axes.set_title(panel.title + note, fontsize=9, y=1)  # without y, matplotlib looks for a free place, and takes long
     axes.tick_params(labelsize=8)
     axes.locator_params(nbins=6)
     for line in (axes.axhline, axes.axvline):
@@ -135,7 +139,7 @@ def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray) -> None:
     axes.plot(*centers.T, markersize=2.7 * size, markeredgewidth=0.4 * size, **CENTER_MARKER, gid="centers")
 
     scale = 72 * inches / (high - low)  # points to a feature unit
-    for name, center, away in zip(panel.class_names, centers, _away_from_others(centers), strict=True):
+    for name, center, away in zip(panel.class_names, centers, _away_from_others(np.asarray(arranged)), strict=True):
         half = np.array([0.35 * len(name), 0.4]) * 8 + 3 * size  # half the name's box, and room for the marker
         inner = half - 2 * size
         place = np.clip(away * half, (low - center) * scale + inner, (high - center) * scale - inner)
