@@ -18,6 +18,12 @@ from config import Config
 from running import run_folder
 
 
+def write_features(path: Path, **arrays: object) -> None:
+    """Writes the `arrays` by name to an npz file, whole."""
+    with run_folder.write_whole(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
 def write_metrics(run: Path, config: Config, data_source: str) -> dict[str, object]:
     """Computes metrics.json of the run in folder `run`, and writes it.
 

@@ -156,6 +156,10 @@ class Evaluation(NamedTuple):
     centers: np.ndarray  # [C, D] float32
     cross_entropy: float  # mean
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is written of it, by name."""
+        return {"features": self.features, "predictions": self.predictions, "centers": self.centers}
+
 
 def evaluate(session: tf.compat.v1.Session, graph: TrainGraph, split: Split) -> Evaluation:
     """Runs the evaluation tower over `split`, in order; changes no variable."""
@@ -198,17 +202,16 @@ def train(
     progress = hooks.ProgressHook(
         graph.scalars, ("cross_entropy", "center_loss", "accuracy"), start.step, config.steps, config.log_every_steps
     )
-    riding = [
-        hooks.StopHook(signals),
-        hooks.FiniteHook(graph.scalars),
-        hooks.CollapseHook(graph.scalars, graph.centers.shape[0], patience=300, warn=print),
-        hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
-        progress,
-    ]
     opened = open_session(
         folder / "checkpoints",
         start,
-        riding,
+        hooks.FiniteHook(graph.scalars),
+        [
+            hooks.CollapseHook(graph.scalars, graph.centers.shape[0], patience=300, warn=print),
+            hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
+            hooks.StopHook(signals),
+            progress,
+        ],
         save_every_steps=config.checkpoint_every_steps,
         summary_every_steps=config.log_every_steps,
     )
@@ -231,7 +234,8 @@ def train(
                     progress.note = f"validation accuracy {seen['accuracy']:.2%}"
                 if step in snapshot_steps:
                     seen = session.run_step_fn(lambda step_context: evaluate(step_context.session, graph, watched))
-                    save_features(folder / "snapshots" / f"{step:09d}.npz", seen, labels=watched.labels, step=step)
+                    path = folder / "snapshots" / f"{step:09d}.npz"
+                    report.write_features(path, **seen.arrays(), labels=watched.labels, step=step)
                 if step == config.steps or session.should_stop():
                     break
                 index = next(order)
@@ -260,9 +264,9 @@ def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.n
         tf.compat.v1.train.Saver().restore(session, found.path)
         for name, (split, index) in splits.items():
             seen = evaluate(session, graph, split)
-            save_features(
+            report.write_features(
                 folder / f"features_{name}.npz",
-                seen,
+                **seen.arrays(),
                 labels=split.labels,
                 index=index,
                 classifier_weights=session.run(kernel),
@@ -270,13 +274,6 @@ def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.n
                 step=found.step,
                 class_names=np.array(names),
             )
-
-
-def save_features(path: Path, seen: Evaluation, **others: object) -> None:
-    """Writes features, predictions and centers of `seen`, and the arrays `others` by name, to an npz file."""
-    arrays = {"features": seen.features, "predictions": seen.predictions, "centers": seen.centers} | others
-    with run_folder.write_whole(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
 
 
 def run(command: CommandLine, signals: StopSignals) -> None:

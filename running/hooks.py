@@ -46,23 +46,29 @@ class FiniteHook(ScalarsHook):
     """Raises NonFiniteError after the first step with a scalar that is not finite, before anything is saved.
 
     Raising, unlike a requested stop, ends a MonitoredSession without a checkpoint: the newest stays a finite one.
+
+    Attributes:
+        seen: the scalars of the last step, in words.
     """
 
+    seen = "no step taken yet"
+
     def after_step(self, step, values):
+        self.seen = ", ".join(f"{name} {value:.6g}" for name, value in values.items() if name != "step")
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            rest = ", ".join(f"{name} {value:.6g}" for name, value in values.items() if name != "step")
-            raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite ({rest})")
+            raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite ({self.seen})")
 
 
 class FiniteVariables(tf.compat.v1.train.CheckpointSaverListener):
     """Raises NonFiniteError before a save if any of the float `variables` holds a NaN or an infinity.
 
-    To be made while the graph can still grow.
+    To be made while the graph can still grow. `losses` is asked for the words about the last step.
     """
 
-    def __init__(self, variables: list[tf.Variable]) -> None:
+    def __init__(self, variables: list[tf.Variable], losses: FiniteHook) -> None:
         floats = [variable for variable in variables if variable.dtype.is_floating]
+        self._losses = losses
         self._names = [variable.op.name for variable in floats]
         self._all_finite = tf.stack([tf.reduce_all(tf.math.is_finite(variable)) for variable in floats])
 
@@ -70,7 +76,9 @@ class FiniteVariables(tf.compat.v1.train.CheckpointSaverListener):
         finite = session.run(self._all_finite)
         bad = [name for name, is_finite in zip(self._names, finite, strict=True) if not is_finite]
         if bad:
-            raise NonFiniteError(f"step {global_step_value}: variables not finite: {', '.join(bad[:5])}")
+            raise NonFiniteError(
+                f"step {global_step_value}: variables not finite: {', '.join(bad[:5])} ({self._losses.seen})"
+            )
 
 
 class CollapseHook(ScalarsHook):

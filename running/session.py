@@ -7,12 +7,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from running.checkpoints import Found, check_fits
-from running.hooks import FiniteVariables
+from running.hooks import FiniteHook, FiniteVariables
 
 
 def open_session(
     folder: Path,
     start: Found,
+    losses: FiniteHook,
     hooks: list[tf.compat.v1.train.SessionRunHook],
     *,
     save_every_steps: int,
@@ -27,6 +28,7 @@ def open_session(
     Args:
         folder: of the run's checkpoints.
         start: what was found in it.
+        losses: rides along first.
         hooks: what else rides along.
         save_every_steps: steps between checkpoints; the first and the last step are saved too.
         summary_every_steps: steps between summaries in the event file.
@@ -48,12 +50,12 @@ def open_session(
         str(folder),
         save_steps=save_every_steps,
         saver=saver,
-        listeners=[FiniteVariables(variables)],
+        listeners=[FiniteVariables(variables, losses)],
         save_graph_def=False,
     )
     return tf.compat.v1.train.MonitoredTrainingSession(
         scaffold=tf.compat.v1.train.Scaffold(saver=saver, init_fn=restore),
-        hooks=[*hooks, saving],
+        hooks=[losses, *hooks, saving],
         summary_dir=str(folder),
         save_summaries_steps=summary_every_steps,
         log_step_count_steps=None,

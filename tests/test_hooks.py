@@ -40,7 +40,12 @@ class Toy:
     def run(self, folder, feeds, riding, save_steps):
         """Trains over `feeds`, from the newest whole checkpoint of `folder`; returns the steps that were run."""
         opened = session.open_session(
-            folder, checkpoints.newest_whole(folder), riding, save_every_steps=save_steps, summary_every_steps=100
+            folder,
+            checkpoints.newest_whole(folder),
+            hooks.FiniteHook(self.scalars),
+            riding,
+            save_every_steps=save_steps,
+            summary_every_steps=100,
         )
         done = 0
         with opened as running:
@@ -67,7 +72,7 @@ def saved(folder):
 def test_newest_checkpoint_stays_finite(tmp_path, bad, save_steps):
     toy = Toy()
     with pytest.raises(hooks.NonFiniteError, match=r"step [45]: "):
-        toy.run(tmp_path, [1, 1, 1, bad, 1, 1, 1], [hooks.FiniteHook(toy.scalars)], save_steps)
+        toy.run(tmp_path, [1, 1, 1, bad, 1, 1, 1], [], save_steps)
     step, w = saved(tmp_path)
     assert step == w, "w counts the steps as long as all is well"
     assert step == {1: 3, 2: 2, 3: 3, 100: 0}[save_steps], "the newest that was due before the break"
@@ -84,8 +89,8 @@ def test_message_names_step_scalars_and_values():
 def test_variable_broken_under_a_finite_loss_is_not_saved(tmp_path):
     toy = Toy()
     # Saves after steps 2 and 4. Step 4 breaks w; its loss, of before, is 9.
-    with pytest.raises(hooks.NonFiniteError, match=r"step 4: variables not finite: w$"):
-        toy.run(tmp_path, [1, 1, 1, math.inf, 1], [hooks.FiniteHook(toy.scalars)], save_steps=2)
+    with pytest.raises(hooks.NonFiniteError, match=r"step 4: variables not finite: w \(loss 9, w 3\)"):
+        toy.run(tmp_path, [1, 1, 1, math.inf, 1], [], save_steps=2)
     assert saved(tmp_path) == (2, 2.0)
 
 
@@ -100,7 +105,7 @@ def test_loss_broken_over_finite_variables_is_not_saved(tmp_path):
 
 def test_without_a_break_all_steps_are_run_and_the_last_is_saved(tmp_path):
     toy = Toy()
-    assert toy.run(tmp_path, [1] * 7, [hooks.FiniteHook(toy.scalars)], save_steps=100) == 7
+    assert toy.run(tmp_path, [1] * 7, [], save_steps=100) == 7
     assert saved(tmp_path) == (7, 7.0)
 
 
