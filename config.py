@@ -76,6 +76,8 @@ class Config:
     """steps over which lambda rises linearly from 0 to its value"""
     center_alpha: ClosedUnitInterval = 0.5
     """alpha of Eq. 4, the rate of the centers"""
+    center_update: Literal["py_func", "in_graph"] = "py_func"
+    """Eq. 4 by NumPy through py_func (blog), or by graph ops that touch the batch's classes alone"""
 
     # --- optimizer
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -139,7 +141,7 @@ class Config:
 # What a resumed run may change: none of it alters the variables, or which images come when.
 RESUMABLE = {
     "data_dir", "steps", "learning_rate", "schedule", "one_cycle_rise", "multi_step_at", "multi_step_factor",
-    "center_loss", "center_loss_weight", "center_loss_warmup_steps", "precision",
+    "center_loss", "center_loss_weight", "center_loss_warmup_steps", "center_update", "precision",
     "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps", "snapshot_steps",
 }  # fmt: skip
 

@@ -153,5 +153,6 @@ def lenet(
         x = tf.cast(x, tf.float32)  # [B, 3, 3, K]
         x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
         x = dense(x, "feature", FEATURE_WIDTH, init=init, bias=True)
-        features = prelu(x, "feature_prelu", start=prelu_start) if feature_activation == "prelu" else x
+        x = prelu(x, "feature_prelu", start=prelu_start) if feature_activation == "prelu" else x
+        features = tf.identity(x, "features")
         return Outputs(features, dense(features, "classifier", num_classes, init=init, bias=classifier_bias))

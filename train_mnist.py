@@ -33,7 +33,7 @@ from network import FEATURE_WIDTH, lenet
 from running import checkpoints, hooks, run_folder, schedules
 from running.session import open_session
 from running.signals import Stopped, StopSignals
-from update_centers import update_centers_op
+from update_centers import update_centers_in_graph, update_centers_op
 
 NETWORK_SETTINGS = (
     "channels", "batch_norm", "batch_norm_decay", "prelu_start", "third_pool_size",
@@ -60,8 +60,8 @@ class TrainGraph(NamedTuple):
 def build_graph(config: Config, num_classes: int) -> TrainGraph:
     """Builds two towers, Eq. 5, Eq. 4 and the optimizer into the default graph.
 
-    One read of the centers and one forward pass feed both the loss and the update: both see the centers and the
-    features from before the step, whatever order the session runs the assignments in.
+    One forward pass, and one read of the centers or an explicit dependency, feed both the loss and the update: both see
+    the centers and the features from before the step, whatever order the session runs the assignments in.
 
     Args:
         config: the settings.
@@ -82,7 +82,9 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     centers = tf.compat.v1.get_variable(
         "centers", [num_classes, FEATURE_WIDTH], initializer=tf.compat.v1.zeros_initializer(), trainable=False
     )
-    c = centers.read_value()
+    # in_graph reads the rows of the batch from the variable itself; the whole of it would be copied in each step.
+    c = centers if config.center_update == "in_graph" else centers.read_value()
+    own_c = tf.gather(c, labels)  # [B, D]
 
     # Eq. 5: L = L_S + lambda · L_C
     l_s = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
@@ -93,8 +95,12 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     loss = l_s + lambda_ * l_c
 
     # Eq. 4
-    new_c = update_centers_op(c, x, labels, config.center_alpha)
-    update_step = centers.assign(new_c, read_value=False)
+    if config.center_update == "in_graph":
+        with tf.control_dependencies([l_c, own_c]):  # what else reads the variable in this step
+            update_step, moves = update_centers_in_graph(centers, own_c, x, labels, config.center_alpha)
+    else:
+        new_c = update_centers_op(c, x, labels, config.center_alpha)
+        update_step, moves = centers.assign(new_c, read_value=False), new_c - c
 
     rate = _learning_rate(step, config)
     kernels = [v for v in tf.compat.v1.trainable_variables() if v.op.name.endswith("/kernel")]
@@ -115,8 +121,8 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
         "accuracy": tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=1), labels), tf.float32)),
         "center_loss_weight": lambda_,
         "learning_rate": rate,
-        "center_shift": tf.reduce_mean(tf.norm(new_c - c, axis=1)),  # how far the centers moved
-        "center_distance": tf.reduce_mean(tf.norm(x - tf.gather(c, labels), axis=1)),  # to the own center
+        "center_shift": tf.reduce_sum(tf.norm(moves, axis=1)) / num_classes,  # how far the centers moved, mean
+        "center_distance": tf.reduce_mean(tf.norm(x - own_c, axis=1)),  # to the own center, mean
         "feature_spread": tf.sqrt(tf.reduce_mean(tf.reduce_sum((x - tf.reduce_mean(x, axis=0)) ** 2, axis=1))),
         "feature_scale": tf.reduce_max(tf.abs(x)),
     }

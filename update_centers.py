@@ -97,3 +97,29 @@ def update_centers_op(centers: tf.Tensor, features: tf.Tensor, labels: tf.Tensor
     )
     new_centers.set_shape(centers.shape)
     return new_centers
+
+
+def update_centers_in_graph(
+    centers: tf.Variable, own_centers: tf.Tensor, features: tf.Tensor, labels: tf.Tensor, alpha: float
+) -> tuple[tf.Operation, tf.Tensor]:
+    """Eq. 4 in the graph, for many classes: reads and writes at most B of the C rows of the variable.
+
+    Whatever else reads `centers` in the same step, and is to see them from before it, must have read them when this is
+    made: put it under `tf.control_dependencies` of those readers.
+
+    Args:
+        centers: [C, D] float32 variable, which is assigned to.
+        own_centers: [B, D] float32, the c_{y_i} from before the step.
+        features: [B, D] float32, the x_i.
+        labels: [B] integer class ids; one outside [0, C) ends the step with an error.
+        alpha: the rate of the centers, in [0, 1].
+
+    Returns:
+        The operation that updates `centers`, and [U, D] float32, by how much the U classes of the batch move.
+    """
+    import tensorflow as tf
+
+    classes, which, counts = tf.unique_with_counts(labels)  # [U], [B], [U]
+    sums = tf.math.unsorted_segment_sum(own_centers - features, which, tf.size(classes))  # [U, D]
+    moves = -alpha * sums / (1.0 + tf.cast(counts, tf.float32)[:, tf.newaxis])
+    return tf.compat.v1.scatter_add(centers, classes, moves).op, moves

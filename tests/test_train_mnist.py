@@ -53,29 +53,47 @@ def feeds(graph, split, count, first_step=0):
         yield {graph.images: split.images[index], graph.labels: split.labels[index]}
 
 
+@pytest.mark.parametrize("update", ["py_func", "in_graph"])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("kind", ["gather", "naive"])
-def test_one_step_is_eq_5_on_the_old_centers_and_eq_4_on_the_old_features(session_of, digits, kind, reduction):
-    graph, session = session_of(center_loss=kind, center_loss_reduction=reduction, center_loss_weight=0.3)
-    update = session.graph.get_operation_by_name("update_centers")
-    old_centers_read, features = update.inputs[0], update.inputs[1]
-    for feed in feeds(graph, digits.train, 5):
-        centers = session.run(graph.centers)
-        fetched, x, seen_centers, _ = session.run(
-            [graph.scalars, features, old_centers_read, [graph.train_op, graph.update_step]], feed
-        )
+def test_one_step_is_eq_5_on_the_old_centers_and_eq_4_on_the_old_features(session_of, digits, kind, reduction, update):
+    graph, session = session_of(
+        center_loss=kind, center_loss_reduction=reduction, center_loss_weight=0.3, center_update=update
+    )
+    features = session.graph.get_tensor_by_name("lenet/features:0")
+    for feed in feeds(graph, digits.train, 30):
+        old = session.run(graph.centers)
+        scalars, x, _ = session.run([graph.scalars, features, [graph.train_op, graph.update_step]], feed)
         labels = feed[graph.labels]
-        np.testing.assert_array_equal(seen_centers, centers)
-        l_c = 0.5 * ((x.astype(np.float64) - centers[labels]) ** 2).sum() / (len(labels) if reduction == "mean" else 1)
-        assert fetched["center_loss"] == pytest.approx(l_c, rel=1e-5)
-        assert fetched["loss"] == pytest.approx(fetched["cross_entropy"] + 0.3 * l_c, rel=1e-5)
-        np.testing.assert_array_equal(session.run(graph.centers), update_centers(centers, x, labels, 0.5))
-        assert fetched["center_shift"] > 0
+        l_c = 0.5 * ((x.astype(np.float64) - old[labels]) ** 2).sum() / (len(labels) if reduction == "mean" else 1)
+        assert scalars["center_loss"] == pytest.approx(l_c, rel=1e-4)
+        assert scalars["loss"] == pytest.approx(scalars["cross_entropy"] + 0.3 * l_c, rel=1e-4)
+        new, expected = session.run(graph.centers), update_centers(old, x, labels, 0.5)
+        if update == "py_func":
+            np.testing.assert_array_equal(new, expected)
+        np.testing.assert_allclose(new, expected, rtol=1e-5, atol=1e-6)
+        assert new[np.setdiff1d(np.arange(10), labels)].tobytes() == old[np.setdiff1d(np.arange(10), labels)].tobytes()
+        assert scalars["center_shift"] == pytest.approx(np.linalg.norm(new - old, axis=1).mean(), rel=1e-3)
+        assert scalars["center_shift"] > 0
+
+
+def test_the_update_in_the_graph_trains_as_the_one_by_py_func(session_of, digits):
+    """500 steps. Rounding differs in the last bit, and training amplifies it: hence a small rate, and a tolerance."""
+    centers, losses = {}, {}
+    for kind in ("py_func", "in_graph"):
+        graph, session = session_of(center_update=kind, learning_rate=1e-4, center_loss_weight=0.001)
+        losses[kind] = []
+        for feed in feeds(graph, digits.train, 500):
+            scalars, _ = session.run([graph.scalars, [graph.train_op, graph.update_step]], feed)
+            losses[kind].append(scalars["loss"])
+        centers[kind] = session.run(graph.centers)
+    np.testing.assert_allclose(losses["in_graph"], losses["py_func"], rtol=0.01)
+    np.testing.assert_allclose(centers["in_graph"], centers["py_func"], rtol=0.01, atol=0.01)
 
 
 def test_the_step_uses_the_features_from_before_the_weights_move(session_of, digits):
     graph, session = session_of(batch_norm=False, learning_rate=0.1)
-    features = session.graph.get_operation_by_name("update_centers").inputs[1]
+    features = session.graph.get_tensor_by_name("lenet/features:0")
     feed = next(feeds(graph, digits.train, 1))
     before = session.run(features, feed)
     _, during = session.run([[graph.train_op, graph.update_step], features], feed)

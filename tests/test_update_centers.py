@@ -122,3 +122,27 @@ def test_what_does_not_fit_is_refused_by_name(change, message):
     update_centers(**good)
     with pytest.raises(ValueError, match=message):
         update_centers(**(good | change))
+
+
+def test_the_update_in_the_graph_equals_the_one_in_numpy():
+    import tensorflow as tf
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        x, y = tf.compat.v1.placeholder(tf.float32, [None, 3]), tf.compat.v1.placeholder(tf.int64, [None])
+        centers = tf.compat.v1.get_variable("centers", [12, 3], use_resource=True)
+        start = tf.compat.v1.placeholder(tf.float32, [12, 3])
+        own_centers = tf.gather(centers, y)
+        with tf.control_dependencies([own_centers]):
+            update, moves = module.update_centers_in_graph(centers, own_centers, x, y, alpha=0.7)
+        assign = centers.assign(start).op
+        for seed in range(200):
+            rng = np.random.default_rng(seed)
+            old, features = (rng.normal(0, 10, (n, 3)).astype(np.float32) for n in (12, seed % 40))
+            labels = rng.integers(0, rng.integers(1, 13), len(features))
+            session.run(assign, {start: old})
+            _, moved = session.run([update, moves], {x: features, y: labels})
+            new = session.run(centers)
+            np.testing.assert_allclose(new, update_centers(old, features, labels, 0.7), rtol=1e-5, atol=1e-5)
+            assert len(moved) == len(np.unique(labels))
+            absent = np.setdiff1d(np.arange(12), labels)
+            assert new[absent].tobytes() == old[absent].tobytes()
