@@ -205,9 +205,8 @@ def train(
     print(f"going on from step {start.step:,}" if start.path else "no checkpoint yet: starting at step 0", flush=True)
     rows = run_folder.TableFile(folder / "metrics.csv", keep_to=start.step)
     validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step - 1)  # evaluated again below
-    progress = hooks.ProgressHook(
-        graph.scalars, ("cross_entropy", "center_loss", "accuracy"), start.step, config.steps, config.log_every_steps
-    )
+    shown = {"L_S": "cross_entropy", "L_C": "center_loss", "acc": "accuracy"}
+    progress = hooks.ProgressHook(graph.scalars, shown, start.step, config.steps, config.log_every_steps)
     opened = open_session(
         folder / "checkpoints",
         start,
@@ -237,7 +236,7 @@ def train(
                     seen = session.run_step_fn(validate)  # fires no training hook
                     validation_rows.append({"step": step} | seen)
                     hooks.write_events(folder / "checkpoints", step, "validation", seen)
-                    progress.note = f"validation accuracy {seen['accuracy']:.2%}"
+                    progress.note = f"val {seen['accuracy']:.2%}"
                 if step in snapshot_steps:
                     seen = session.run_step_fn(lambda step_context: evaluate(step_context.session, graph, watched))
                     path = folder / "snapshots" / f"{step:09d}.npz"

@@ -130,7 +130,7 @@ class ProgressHook(ScalarsHook):
 
     Args:
         scalars: fetched with each step.
-        shown: the names of those to show.
+        shown: those to show, by a short label.
         first_step, last_step: steps done when the session begins, and when it ends.
         every_steps: between lines.
 
@@ -142,14 +142,14 @@ class ProgressHook(ScalarsHook):
     """
 
     def __init__(
-        self, scalars: Scalars, shown: tuple[str, ...], first_step: int, last_step: int, every_steps: int
+        self, scalars: Scalars, shown: Mapping[str, str], first_step: int, last_step: int, every_steps: int
     ) -> None:
         super().__init__(scalars)
         self._shown, self._last_step, self._every_steps = shown, last_step, every_steps
         self._first_step = first_step
         self.step, self.steps, self.seconds, self.note = first_step, 0, 0.0, ""
         self._bar = Progress(
-            BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn(),
+            BarColumn(10), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
             disable=not sys.stdout.isatty(),
         )  # fmt: skip
         self._task = self._bar.add_task("", total=last_step, completed=first_step)
@@ -177,7 +177,7 @@ class ProgressHook(ScalarsHook):
                 f"about {left * pace / 60:.1f} minutes for {left:,} more steps ({1000 * pace:.0f} ms a step)",
                 flush=True,
             )
-        texts = [f"{name} {values[name]:.4g}" for name in self._shown] + [self.note]
+        texts = [f"{label} {values[name]:.4g}" for label, name in self._shown.items()] + [self.note]
         if not self._bar.disable:
             pace = f"{self.steps / self.seconds:.1f} steps/s" if self.steps else ""
             description = " ".join([pace, *texts])

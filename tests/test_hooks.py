@@ -217,7 +217,7 @@ def test_rows_give_back_every_float32():
 
 def test_progress_prints_lines_where_there_is_no_terminal(tmp_path, capsys):
     toy = Toy()
-    progress = hooks.ProgressHook(toy.scalars, ("loss",), 0, 50, every_steps=20)
+    progress = hooks.ProgressHook(toy.scalars, {"loss": "loss"}, 0, 50, every_steps=20)
     progress.note = "validation accuracy 12.34%"
     with progress:
         toy.run(tmp_path, [0.5] * 50, [progress], save_steps=100)
@@ -240,7 +240,7 @@ def test_progress_prints_lines_where_there_is_no_terminal(tmp_path, capsys):
 def test_progress_estimate_is_the_time_left(capsys, monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr("time.perf_counter", lambda: 3.0 * next(clock))  # three seconds a step
-    progress = hooks.ProgressHook({}, (), 100, 1000, every_steps=10_000)
+    progress = hooks.ProgressHook({}, {}, 100, 1000, every_steps=10_000)
     for step in range(101, 140):
         progress.before_run(None)
         progress.before_run(None)
@@ -253,7 +253,7 @@ def test_progress_estimate_is_the_time_left(capsys, monkeypatch):
 
 
 def test_progress_gives_no_estimate_for_a_short_run(capsys):
-    progress = hooks.ProgressHook({}, (), 0, 21, every_steps=100)
+    progress = hooks.ProgressHook({}, {}, 0, 21, every_steps=100)
     for step in range(1, 22):
         progress.before_run(None)
         progress.before_run(None)
@@ -264,7 +264,7 @@ def test_progress_gives_no_estimate_for_a_short_run(capsys):
 def test_progress_is_a_bar_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    progress = hooks.ProgressHook({}, ("loss",), 0, 30, every_steps=1)
+    progress = hooks.ProgressHook({}, {"loss": "loss"}, 0, 30, every_steps=1)
     with progress:
         for step in range(1, 31):
             progress.before_run(None)
