@@ -1,5 +1,6 @@
 """The presets' graphs, held against the recipes of the blog and of the paper."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ def started():
 
     def start(name):
         settings = config.load(CONFIGS / f"{name}.yaml")
+        settings = dataclasses.replace(settings, precision=config.resolve_precision(settings.precision))
         graph = tf.Graph()
         with graph.as_default():
             handles = build_graph(settings, 10)
@@ -115,6 +117,8 @@ def test_the_third_pool_of_the_paper_is_three_wide(started):
         ("blog/lambda_1", 1, 100, 25_000), ("paper/softmax", 0, 0, 10_000),
         ("paper/lambda_0.001", 0.001, 0.001, 10_000), ("paper/lambda_0.01", 0.01, 0.01, 10_000),
         ("paper/lambda_0.1", 0.1, 0.1, 10_000), ("paper/lambda_1", 1, 1, 10_000),
+        ("fast/softmax", 0, 0, 1_500), ("fast/lambda_eff_0.01", 0.01, 0.01, 1_500),
+        ("fast/lambda_eff_0.1", 0.1, 0.1, 1_500), ("fast/lambda_eff_1", 1, 1, 1_500), ("quickstart", 1, 1, 1_500),
     ],
 )  # fmt: skip
 def test_weights_and_steps(name, weight, weight_eff, steps):
@@ -124,12 +128,30 @@ def test_weights_and_steps(name, weight, weight_eff, steps):
     assert settings.steps == steps
 
 
-def test_the_papers_files_are_identical_but_for_the_weight():
-    files = {path.stem: path.read_text().splitlines() for path in (CONFIGS / "paper").glob("*.yaml")}
-    assert len(files) == 5
+@pytest.mark.parametrize(("preset", "count"), [("paper", 5), ("fast", 4)])
+def test_the_files_of_a_preset_are_identical_but_for_the_weight(preset, count):
+    files = {path.stem: path.read_text().splitlines() for path in (CONFIGS / preset).glob("*.yaml")}
+    assert len(files) == count
     assert len({tuple(lines[2:]) for lines in files.values()}) == 1
     for lines in files.values():
         assert lines[1].startswith("center_loss_weight: ")
+
+
+def test_the_quickstart_is_a_fast_config_on_any_data_and_watched():
+    quickstart, fast = (
+        dataclasses.asdict(config.load(CONFIGS / name)) for name in ("quickstart.yaml", "fast/lambda_eff_1.yaml")
+    )
+    differing = {name for name in quickstart if quickstart[name] != fast[name]}
+    assert differing == {"dataset", "validation_fraction", "evaluate_every_steps"}
+
+
+def test_fast(started):
+    _, handles, session = started("fast/lambda_eff_1")
+    for step, rate, weight in ((0, 0.006 / 25, 0), (450, 0.006, 450 / 1200), (1200, None, 1), (1500, 0.006 / 1e4, 1)):
+        seen_rate, seen_weight = scalars_at(handles, session, step)
+        assert seen_weight == pytest.approx(weight)
+        if rate is not None:
+            assert seen_rate == pytest.approx(rate, rel=1e-3)
 
 
 def test_the_files_hold_only_what_differs_from_the_defaults():
