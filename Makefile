@@ -7,7 +7,7 @@ BIN := .venv/bin
 .PHONY: train test lint clean
 
 train: .venv/requirements.done
-	$(BIN)/python train_mnist.py --config $(CONFIG) $(ARGS)
+	$(BIN)/python train_mnist.py --config "$(CONFIG)" $(ARGS)
 
 test: .venv/requirements-dev.done
 	$(BIN)/python -m pytest $(ARGS)

@@ -32,10 +32,10 @@ class Config:
     # --- data
     dataset: Literal["mnist", "fashion_mnist", "digits", "auto"] = "mnist"
     """which images; auto is MNIST if it can be had, else scikit-learn's small digits"""
-    data_dir: str = field(default_factory=lambda: os.environ.get("CENTERLOSS_DATA", "data"))
+    data_dir: str = field(default_factory=lambda: os.environ.get("CENTERLOSS_DATA") or "data")
     """folder that holds <dataset>/ with the IDX files; by default $CENTERLOSS_DATA, else data"""
     validation_fraction: Fraction = 0.2
-    """part of the training images that is held out, stratified; 0: nothing is evaluated before the end"""
+    """part of the training images that is held out, stratified; 0: no accuracy is known before the end"""
     split_seed: Count = 0
     """which images are held out; apart from seed, so that runs with other seeds share their split"""
     input_range: Literal["unit", "centered"] = "unit"
@@ -111,7 +111,7 @@ class Config:
     checkpoint_every_steps: PositiveCount = 1000
     """steps between checkpoints"""
     snapshot_steps: tuple[Count, ...] | None = None
-    """steps at which 2,000 test images are seen, for the animation; by default 40, evenly on a logarithmic scale"""
+    """steps at which 2,000 test images are seen, for the animation alone; by default 40, on a logarithmic scale"""
     output_dir: str = "outputs"
     """folder that gets the run's folder"""
     run_name: str | None = None
@@ -220,14 +220,20 @@ def load(path: Path) -> Config:
 
 def to_yaml(config: Config) -> str:
     """Every setting as YAML, which `--config` reads back."""
-    return yaml.dump(dataclasses.asdict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    values = dataclasses.asdict(config)
+    quoted = {name: _Quoted(value) if isinstance(value, str) else value for name, value in values.items()}
+    return yaml.dump(quoted, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Quoted(str):
+    """A text that is quoted in YAML: unquoted, a run's name like 1e-3 would be a number to the reader."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text: a name like 1e-3 is a number to the reader."""
+    """Writes _Quoted too."""
 
 
-_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'"))
+_Dumper.add_representer(_Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'"))
 
 
 def _parser() -> jsonargparse.ArgumentParser:

@@ -73,7 +73,8 @@ def split_metrics(
     Returns:
         `images`; `accuracy` by softmax and `accuracy_nearest_center` by nearest learned center, in 0..1, and both
         per class (`…_per_class`, None for a class without an image); `confusion` by softmax, [C][C] counts, rows
-        the true class; the `distances`; `largest_coordinate`, the largest |coordinate| of a feature.
+        the true class; the `distances`; `center_loss`, Eq. 2 per image; `largest_coordinate`, the largest |coordinate|
+        of a feature.
     """
     num_classes = len(centers)
     confusion = np.zeros((num_classes, num_classes), int)
@@ -93,6 +94,7 @@ def split_metrics(
             name: value if np.isfinite(value) else None
             for name, value in distances(features, labels, num_classes).items()
         },
+        "center_loss": float(((features - centers[labels]) ** 2).sum(axis=1).mean() / 2),
         "largest_coordinate": float(np.abs(features).max()),
     }
 

@@ -1,7 +1,7 @@
-"""What a finished run says of itself: metrics.json, from the files of its folder alone (no TensorFlow).
+"""What a run says of itself: its first lines, its features, and metrics.json (no TensorFlow).
 
-The features come with the classifier that saw them, so that everything here can be computed again, by anyone, from
-features_train.npz and features_test.npz.
+The last is made from the files of the run's folder alone. The features come with the classifier that saw them, so that
+anyone can compute everything in it again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,18 @@ import numpy as np
 import metrics
 from config import Config
 from running import run_folder
+
+
+def first_lines(config: Config, data_source: str, training: int, validation: int, test: int) -> str:
+    """What a run says before it starts: its data, the sizes of its splits, its loss, its precision."""
+    return (
+        f"data: {config.dataset}, {data_source}\n"
+        f"split: {training:,} training, {validation:,} validation, {test:,} test\n"
+        f"loss: mean cross entropy + {config.center_loss_weight:g} · L_C ({config.center_loss_reduction} over the "
+        f"batch of {config.batch_size}): lambda {config.center_loss_weight:g}, lambda_eff {config.lambda_eff:g}; "
+        f"alpha {config.center_alpha:g}\n"
+        f"precision: {config.precision} in the convolutional stages"
+    )
 
 
 def write_features(path: Path, **arrays: object) -> None:

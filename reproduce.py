@@ -27,7 +27,7 @@ import results
 from config import Config, Count, PositiveCount
 from results import Run
 from running.child import Child
-from running.run_folder import RunFolderError, read_json
+from running.run_folder import RunFolderError, finished_step, read_json
 
 ROOT = Path(__file__).resolve().parent
 SEEDS = {"fast": [0, 1, 2, 3, 4]}  # where nothing is said; [0] for all others
@@ -102,8 +102,7 @@ def refuse_export(folder: Path, presets: Path, asked: dict[str, Config]) -> None
 
 def steps_done(run: Planned) -> int:
     """How far a run has come: all its steps only if it has its metrics.json, which is written last."""
-    metrics = run.folder / "metrics.json"
-    if metrics.is_file() and read_json(metrics)["step"] == run.config.steps:
+    if finished_step(run.folder) == run.config.steps:
         return run.config.steps
     saved = (int(path.stem.rpartition("-")[2]) for path in run.folder.glob("checkpoints/model.ckpt-*.index"))
     return min(max(saved, default=0), run.config.steps - 1)

@@ -22,7 +22,7 @@ import config as settings
 from config import Config
 from mnist_data import CLASS_NAMES
 from pictures import clusters
-from running.run_folder import RunFolderError, read_json, write_json, write_whole
+from running.run_folder import RunFolderError, finished_step, read_json, write_json, write_whole
 from visualize import DATASET_TITLES
 
 # What a run was asked for, the same for all seeds of a config, and what was measured in it: column → format.
@@ -47,10 +47,8 @@ def read_folders(out: Path) -> list[Run]:
     """Every run folder `out`/<config>-seed<n>, finished or not, in the order of tables and panels."""
     runs = []
     for folder in (path.parent for path in out.glob("*/config.yaml")):
-        config, file = settings.load(folder / "config.yaml"), folder / "metrics.json"
-        metrics = read_json(file) if file.is_file() else None
-        if metrics is not None and metrics["step"] != config.steps:
-            metrics = None
+        config = settings.load(folder / "config.yaml")
+        metrics = read_json(folder / "metrics.json") if finished_step(folder) == config.steps else None
         features = {split: folder / f"features_{split}.npz" for split in ("train", "test")}
         runs.append(Run(folder.name.removesuffix(f"-seed{config.seed}"), folder, config, metrics, features))
     return sorted(runs, key=order)

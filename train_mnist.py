@@ -12,13 +12,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-if __name__ == "__main__":  # TensorFlow's C++ part reads it while it is imported
+if __name__ == "__main__":  # before TensorFlow, which reads it while it is imported, and takes seconds to be
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    signal.signal(signal.SIGINT, lambda signum, frame: os._exit(128 + signum))
 
 import numpy as np
 import tensorflow as tf
@@ -39,6 +42,8 @@ NETWORK_SETTINGS = (
     "channels", "batch_norm", "batch_norm_decay", "prelu_start", "third_pool_size",
     "feature_activation", "classifier_bias", "weight_init", "precision",
 )  # fmt: skip
+SCHEDULE_SETTINGS = ("steps", "one_cycle_rise", "multi_step_at", "multi_step_factor")
+PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own after some hundred
 WATCHED = 2000  # test images in each snapshot
 EVALUATION_BATCH = 1000  # images a session.run; only speed and memory depend on it
 
@@ -64,8 +69,11 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     the centers and the features from before the step, whatever order the session runs the assignments in.
 
     Args:
-        config: the settings.
+        config: the settings, `precision` resolved.
         num_classes: C.
+
+    Returns:
+        The handles; every variable is made, and the graph may be finalized.
     """
     tf.compat.v1.set_random_seed(config.seed)
     images = tf.compat.v1.placeholder(tf.uint8, [None, 28, 28], name="images")
@@ -102,7 +110,9 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
         new_c = update_centers_op(c, x, labels, config.center_alpha)
         update_step, moves = centers.assign(new_c, read_value=False), new_c - c
 
-    rate = _learning_rate(step, config)
+    rate = schedules.learning_rate(
+        step, config.schedule, config.learning_rate, **{name: getattr(config, name) for name in SCHEDULE_SETTINGS}
+    )
     kernels = [v for v in tf.compat.v1.trainable_variables() if v.op.name.endswith("/kernel")]
     decay = config.weight_decay * tf.add_n(list(map(tf.nn.l2_loss, kernels))) if config.weight_decay else 0.0
     if config.optimizer == "adam":
@@ -146,14 +156,6 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     )
 
 
-def _learning_rate(step: tf.Tensor, config: Config) -> tf.Tensor:
-    if config.schedule == "one_cycle":
-        return schedules.one_cycle(step, config.learning_rate, config.steps, config.one_cycle_rise)
-    if config.schedule == "multi_step":
-        return schedules.multi_step(step, config.learning_rate, config.multi_step_at, config.multi_step_factor)
-    return schedules.constant(step, config.learning_rate)
-
-
 class Evaluation(NamedTuple):
     """A whole split seen by the evaluation tower. N images."""
 
@@ -181,28 +183,31 @@ def evaluate(session: tf.compat.v1.Session, graph: TrainGraph, split: Split) -> 
 def train(
     graph: TrainGraph,
     config: Config,
-    training: Split,
-    validation: Split,
-    watched: Split,
+    splits: dict[str, Split],
     folder: Path,
+    start: checkpoints.Found,
     signals: StopSignals,
 ) -> None:
-    """Trains up to `config.steps`, from the newest whole checkpoint of the run in `folder` if it has one.
+    """Trains from `start` up to `config.steps`.
 
-    Leaves there: checkpoints/, with event files, metrics.csv, validation.csv, sessions.csv, and in snapshots/ how the
-    images `watched` are seen at `config.snapshot_steps`.
+    Leaves in the run's folder: checkpoints/, with event files, metrics.csv, validation.csv, sessions.csv, and in
+    snapshots/ how the watched images are seen at `config.snapshot_steps`.
+
+    Args:
+        graph: as built.
+        config: the settings.
+        splits: images by use: `train`, `validation` (may be empty), `watched`.
+        folder: the run's, with checkpoints/ and snapshots/ in it.
+        start: the checkpoint to go on from, or none.
+        signals: asked after each step whether to stop.
 
     Raises:
         hooks.NonFiniteError: if a loss or variable is not finite; the newest checkpoint is from before.
-        checkpoints.CheckpointError: if there are checkpoints and none can be used.
+        checkpoints.CheckpointError: if the checkpoint is of another network.
         Stopped: after a checkpoint, if a signal came.
     """
-    start = checkpoints.newest_whole(folder / "checkpoints")
-    for damaged in start.damaged:
-        print(f"warning: passed over a damaged checkpoint, {damaged}")
-    if start.step > config.steps:
-        raise checkpoints.CheckpointError(f"{folder}: at step {start.step} already, beyond --steps {config.steps}")
     print(f"going on from step {start.step:,}" if start.path else "no checkpoint yet: starting at step 0", flush=True)
+    training, validation, watched = splits["train"], splits["validation"], splits["watched"]
     rows = run_folder.TableFile(folder / "metrics.csv", keep_to=start.step)
     validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step - 1)  # evaluated again below
     shown = {"L_S": "cross_entropy", "L_C": "center_loss", "acc": "accuracy"}
@@ -212,7 +217,7 @@ def train(
         start,
         hooks.FiniteHook(graph.scalars),
         [
-            hooks.CollapseHook(graph.scalars, graph.centers.shape[0], patience=300, warn=print),
+            hooks.CollapseHook(graph.scalars, graph.centers.shape[0], PATIENCE, warn=print),
             hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
             hooks.StopHook(signals),
             progress,
@@ -220,6 +225,10 @@ def train(
         save_every_steps=config.checkpoint_every_steps,
         summary_every_steps=config.log_every_steps,
     )
+
+    for path in (folder / "snapshots").glob("*.npz"):
+        if int(path.stem) > start.step:  # like later rows: of steps that are taken again
+            path.unlink()
 
     def validate(step_context):
         seen = evaluate(step_context.session, graph, validation)
@@ -263,8 +272,8 @@ def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.n
         names: of the C classes.
     """
     found = checkpoints.newest_whole(folder / "checkpoints")
-    variables = {variable.op.name: variable for variable in tf.compat.v1.global_variables()}
-    kernel, bias = (variables.get(f"lenet/classifier/{name}") for name in ("kernel", "bias"))
+    reader = tf.compat.v1.train.NewCheckpointReader(found.path)
+    kernel, bias = (f"lenet/classifier/{name}" for name in ("kernel", "bias"))
     with tf.compat.v1.Session() as session:
         tf.compat.v1.train.Saver().restore(session, found.path)
         for name, (split, index) in splits.items():
@@ -274,15 +283,20 @@ def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.n
                 **seen.arrays(),
                 labels=split.labels,
                 index=index,
-                classifier_weights=session.run(kernel),
-                classifier_bias=np.zeros(len(names), np.float32) if bias is None else session.run(bias),
+                classifier_weights=reader.get_tensor(kernel),
+                classifier_bias=reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros(len(names), "f"),
                 step=found.step,
                 class_names=np.array(names),
             )
 
 
 def run(command: CommandLine, signals: StopSignals) -> None:
-    """Does what the command line asks for, from loading the data to the pictures."""
+    """Does what the command line asks for, from loading the data to the pictures.
+
+    Raises:
+        DataError, run_folder.RunFolderError, checkpoints.CheckpointError: before anything of an earlier run is changed.
+        hooks.NonFiniteError, Stopped: as `train`.
+    """
     config, folder = command.config, command.run_folder
     data = load(config.dataset, config.data_dir)
     trained_on, held_out = stratified_split(data.train.labels, config.validation_fraction, config.split_seed)
@@ -292,35 +306,32 @@ def run(command: CommandLine, signals: StopSignals) -> None:
         run_folder.create(folder, overwrite=command.overwrite)
     with run_folder.locked(folder):
         # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
-        precision = resolve_precision(config.precision)
-        config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=folder.name)
-        print(
-            f"data: {data.name}, {data.source}\n"
-            f"split: {len(trained_on):,} training, {len(held_out):,} validation, {len(data.test.labels):,} test\n"
-            f"loss: mean cross entropy + {config.center_loss_weight:g} · L_C ({config.center_loss_reduction} over the "
-            f"batch of {config.batch_size}): lambda {config.center_loss_weight:g}, lambda_eff {config.lambda_eff:g}; "
-            f"alpha {config.center_alpha:g}\n"
-            f"precision: {config.precision} in the convolutional stages\nrun: {folder}",
-            flush=True,
-        )
-        finished = folder / "metrics.json"
-        if finished.exists() and run_folder.read_json(finished)["step"] == config.steps:
+        precision, name = resolve_precision(config.precision), folder.resolve().name
+        config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=name)
+        print(report.first_lines(config, data.source, len(trained_on), len(held_out), len(data.test.labels)))
+        print(f"run: {folder}", flush=True)
+        if run_folder.finished_step(folder) == config.steps:
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
             return
-        finished.unlink(missing_ok=True)
+        start = checkpoints.newest_whole(folder / "checkpoints")
+        for damaged in start.damaged:
+            print(f"warning: passed over a damaged checkpoint, {damaged}")
+        if start.step > config.steps:
+            raise checkpoints.CheckpointError(f"{folder}: at step {start.step} already, beyond --steps {config.steps}")
+        (folder / "metrics.json").unlink(missing_ok=True)
         run_folder.write_text(folder / "config.yaml", to_yaml(config))
         for part in ("checkpoints", "snapshots"):
             (folder / part).mkdir(exist_ok=True)
-        training, validation = (
-            Split(data.train.images[index], data.train.labels[index]) for index in (trained_on, held_out)
-        )
+        splits = {
+            "train": Split(data.train.images[trained_on], data.train.labels[trained_on]),
+            "validation": Split(data.train.images[held_out], data.train.labels[held_out]),
+            "watched": Split(data.test.images[:WATCHED], data.test.labels[:WATCHED]),
+        }
         with tf.Graph().as_default():
-            graph = build_graph(config, len(data.class_names))
-            watched = Split(data.test.images[:WATCHED], data.test.labels[:WATCHED])
-            train(graph, config, training, validation, watched, folder, signals)
+            train(build_graph(config, len(data.class_names)), config, splits, folder, start, signals)
         with tf.Graph().as_default():  # the training session has finalized its own
-            splits = {"train": (training, trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
-            extract(build_graph(config, len(data.class_names)), folder, splits, data.class_names)
+            whole = {"train": (splits["train"], trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
+            extract(build_graph(config, len(data.class_names)), folder, whole, data.class_names)
         pictures = visualize.draw_run(folder)
         test = report.write_metrics(folder, config, data.source)["test"]
         print(
@@ -334,20 +345,25 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 2 for a bad setting, file or folder, 3 for a diverged run."""
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # py_func's deprecation, for one
     command = parse_command_line(sys.argv[1:] if arguments is None else arguments)
+    again = f"python train_mnist.py --resume {shlex.quote(str(command.run_folder))}"
     try:
         run(command, StopSignals())
     except hooks.NonFiniteError as error:
         print(
             f"error: diverged at {error}\nThe newest checkpoint is from before. Try a smaller --learning_rate or "
-            f"--center_loss_weight, or a warm-up of it: train_mnist.py --resume {command.run_folder} --learning_rate …",
+            f"--center_loss_weight, or a warm-up of it: {again} --learning_rate …",
             file=sys.stderr,
         )
         return 3
     except (DataError, run_folder.RunFolderError, checkpoints.CheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except tf.errors.OpError as error:  # TensorFlow's own files: disk full, folder gone
+        print(f"error: {error.message}\nOnce that is mended: {again}", file=sys.stderr)
+        return 2
     except Stopped as stopped:
-        print(f"stopped by {stopped}; go on with: python train_mnist.py --resume {command.run_folder}", file=sys.stderr)
+        hint = f"go on with: {again}" if (command.run_folder / "config.yaml").is_file() else "nothing was begun"
+        print(f"stopped by {stopped}; {hint}", file=sys.stderr)
         return 128 + stopped.signum
     return 0
 

@@ -94,12 +94,14 @@ class CollapseHook(ScalarsHook):
     def __init__(self, scalars: Scalars, num_classes: int, patience: int, warn: Callable[[str], None]) -> None:
         super().__init__(scalars)
         self._chance, self._patience, self._warn = math.log(num_classes), patience, warn
-        self._steps = 0
+        self._steps, self._warned = 0, False
 
     def after_step(self, step, values):
+        # A healthy run's features spread over whole units by the time its cross entropy has fallen by a tenth.
         collapsed = values["feature_spread"] < 0.05 and values["cross_entropy"] > self._chance - 0.1
         self._steps = self._steps + 1 if collapsed else 0
-        if self._steps == self._patience:
+        if self._steps == self._patience and not self._warned:
+            self._warned = True
             self._warn(
                 f"warning: step {step}: collapse, for {self._patience} steps the features have been all but equal "
                 f"(spread {values['feature_spread']:.2g}) and the cross entropy near ln C = {self._chance:.2f}. "
@@ -174,7 +176,8 @@ class ProgressHook(ScalarsHook):
         if self.steps == 20 and left:
             pace = self.seconds / self.steps
             print(
-                f"about {left * pace / 60:.1f} minutes for {left:,} more steps ({1000 * pace:.0f} ms a step)",
+                f"about {left * pace / 60:.1f} minutes for {left:,} more steps ({1000 * pace:.0f} ms a step), "
+                "and what evaluation takes",
                 flush=True,
             )
         texts = [f"{label} {values[name]:.4g}" for label, name in self._shown.items()] + [self.note]

@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -64,8 +65,8 @@ def create(folder: Path, *, overwrite: bool) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not overwrite:
             raise RunFolderError(
-                f"{folder}: already exists; choose another --run_name, go on with it by --resume {folder}, "
-                "or replace it with --overwrite"
+                f"{folder}: already exists; choose another --run_name, go on with it by "
+                f"--resume {shlex.quote(str(folder))}, or replace it with --overwrite"
             )
         if not (folder / MARKER).is_file():
             raise RunFolderError(
@@ -131,6 +132,16 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def finished_step(folder: Path) -> int | None:
+    """The step at which the run in `folder` finished, by metrics.json, which is written last; None if it has not.
+
+    Raises:
+        RunFolderError: if metrics.json is damaged.
+    """
+    path = folder / "metrics.json"
+    return read_json(path).get("step") if path.is_file() else None
 
 
 def read_json(path: Path) -> dict:

@@ -45,3 +45,19 @@ def multi_step(step: tf.Tensor, first: float, at: Sequence[int], factor: float) 
     """`first`, multiplied by `factor` at each of the steps `at`; float32 scalar."""
     drops = tf.reduce_sum(tf.cast(tf.cast(step, tf.int64) >= tf.constant(list(at), tf.int64), tf.float32))
     return first * tf.pow(tf.constant(factor, tf.float32), drops)
+
+
+def learning_rate(
+    step: tf.Tensor,
+    kind: str,
+    rate: float,
+    *,
+    steps: int,
+    one_cycle_rise: float,
+    multi_step_at: Sequence[int],
+    multi_step_factor: float,
+) -> tf.Tensor:
+    """The rate by the schedule `kind`, constant, one_cycle or multi_step; see the functions of these names."""
+    if kind == "one_cycle":
+        return one_cycle(step, rate, steps, one_cycle_rise)
+    return multi_step(step, rate, multi_step_at, multi_step_factor) if kind == "multi_step" else constant(step, rate)

@@ -24,7 +24,7 @@ class StopSignals:
     """Takes over SIGINT and SIGTERM for the rest of the process.
 
     Attributes:
-        received: the signal that came while it was deferred; None so far.
+        received: the first signal that came; None so far. A second one ends the process at once.
     """
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class StopSignals:
     def _receive(self, signum: int, frame: object) -> None:
         if self.received is not None:
             os._exit(128 + signum)  # a second signal: the user does not want to wait for the checkpoint
+        self.received = signum
         if not self._deferred:
             raise Stopped(signum)
-        self.received = signum
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

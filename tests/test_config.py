@@ -390,6 +390,7 @@ ALLOWED = {
     "center_loss_weight": ("0.5", 0.5),
     "center_loss_warmup_steps": ("30", 30),
     "precision": ("bfloat16", "bfloat16"),
+    "center_update": ("in_graph", "in_graph"),
     "log_every_steps": ("3", 3),
     "evaluate_every_steps": ("3", 3),
     "checkpoint_every_steps": ("3", 3),

@@ -64,7 +64,7 @@ except Stopped as stopped:
 """)
     assert process.stdout.readline() == "ready\n"
     os.kill(process.pid, signum)
-    assert ending(process) == ([f"stopped by {signum.name}", "None"], "", 128 + signum)
+    assert ending(process) == ([f"stopped by {signum.name}", f"{int(signum)}"], "", 128 + signum)
 
 
 DEFERRED = """

@@ -61,7 +61,7 @@ def test_one_step_is_eq_5_on_the_old_centers_and_eq_4_on_the_old_features(sessio
         center_loss=kind, center_loss_reduction=reduction, center_loss_weight=0.3, center_update=update
     )
     features = session.graph.get_tensor_by_name("lenet/features:0")
-    for feed in feeds(graph, digits.train, 30):
+    for feed in feeds(graph, digits.train, 8):
         old = session.run(graph.centers)
         scalars, x, _ = session.run([graph.scalars, features, [graph.train_op, graph.update_step]], feed)
         labels = feed[graph.labels]
@@ -352,6 +352,15 @@ def test_resuming_a_finished_run_says_so(finished_run, run_script):
     assert {file: file.read_bytes() for file in run.glob("[!.]*.*")} == before
 
 
+def test_a_refused_resume_leaves_the_run_as_it_was(finished_run, run_script):
+    run, _ = finished_run
+    before = {file: file.read_bytes() for file in run.glob("[!.]*.*")}
+    done = run_script("train_mnist.py", "--resume", run, "--steps", "10")
+    assert done.returncode == 2
+    assert "at step 30 already" in done.stderr
+    assert {file: file.read_bytes() for file in run.glob("[!.]*.*")} == before
+
+
 def test_an_earlier_run_is_not_overwritten_unasked(finished_run, run_script):
     run, _ = finished_run
     done = run_script("train_mnist.py", *TINY_RUN, "--steps", "1", "--output_dir", run.parent, "--run_name", run.name)
@@ -384,10 +393,11 @@ def test_a_collapse_is_a_warning_said_once(run_script, tmp_path):
     assert "center_loss_warmup_steps" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "words", [["--steps", "0"], ["--batch_size", "5000"], ["--dataset", "mnist", "--data_dir", "/"]]
-)
+@pytest.mark.parametrize("words", [["--steps", "0"], ["--batch_size", "5000"], ["--dataset", "mnist"]])
 def test_what_cannot_run_is_refused_with_code_2_and_no_traceback(words, run_script, tmp_path):
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"not gzip")  # so that nothing is fetched
+    words = [*words, "--data_dir", tmp_path]
     done = run_script("train_mnist.py", *TINY_RUN, *words, "--output_dir", tmp_path / "out")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
