@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import config
 import train_mnist
 from config import Config
 from conftest import ROOT
@@ -245,11 +246,13 @@ def test_a_run_leaves_every_documented_file(finished_run):
     run, _ = finished_run
     for name in (
         "config.yaml", "metrics.csv", "validation.csv", "metrics.json", "features_train.npz", "features_test.npz",
-        "clusters_train.png", "clusters_test.png",
+        "clusters_train.png", "clusters_test.png", "sessions.csv",
     ):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
     assert list(run.glob("checkpoints/events.out.tfevents.*"))
     assert not list(run.rglob(".partial-*"))
+    steps = config.resolve_snapshot_steps(None, 30)
+    assert sorted(int(path.stem) for path in (run / "snapshots").iterdir()) == list(steps)
     assert [int(row["step"]) for row in rows(run / "metrics.csv")] == [5, 10, 15, 20, 25, 30]
     assert [int(row["step"]) for row in rows(run / "validation.csv")] == [10, 20, 30]
     with np.load(run / "features_test.npz", allow_pickle=False) as saved:
