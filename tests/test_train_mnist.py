@@ -308,20 +308,52 @@ def test_a_run_cut_short_and_resumed_equals_the_whole_run(finished_run, run_scri
     assert kept == rows(run / "metrics.csv")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_checkpoints_and_the_resumed_run_equals_the_whole_one(finished_run, run_script, tmp_path, signum):
-    run, _ = finished_run
-    words = [*TINY_RUN, "--steps", "100000", "--output_dir", tmp_path, "--run_name", "stopped"]
+def killed_after(line_start, words, signum):
+    """Starts a training, sends it the signal once a line of its output starts so; its exit code and errors."""
     with subprocess.Popen(
         [sys.executable, "-u", "train_mnist.py", *map(str, words)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         for line in process.stdout:
-            if line.startswith("step 5/"):
+            if line.startswith(line_start):
                 break
         process.send_signal(signum)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + signum
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_killed_and_resumed_run_equals_the_whole_run_to_the_bit(run_script, tmp_path, precision):
+    """With all that depends on the step: one cycle, warm-up, shifts, several epochs, moving averages, Adam's slots."""
+    words = [
+        *TINY_RUN, "--steps", "90", "--schedule", "one_cycle", "--center_loss_warmup_steps", "60",
+        "--augment_shift", "2", "--precision", precision, "--batch_size", "50", "--center_update", "in_graph", "--output_dir", tmp_path,
+    ]  # fmt: skip
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run_script("train_mnist.py", *words, "--run_name", "whole").returncode == 0
+    code, _ = killed_after("step 35/", [*words, "--run_name", "killed"], signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    done = run_script("train_mnist.py", "--resume", killed)
+    assert done.returncode == 0, done.stderr
+    start = int(done.stdout.partition("going on from step ")[2].split("\n")[0])
+    assert start % 10 == 0
+    assert 30 <= start < 90
+    assert checkpoint_arrays(killed, 90) == checkpoint_arrays(whole, 90)
+    for name in ("metrics.csv", "validation.csv"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+    names = sorted(str(path.relative_to(whole)) for path in whole.rglob("*.npz"))
+    assert names == sorted(str(path.relative_to(killed)) for path in killed.rglob("*.npz"))
+    for name in names:
+        with np.load(whole / name) as expected, np.load(killed / name) as resumed:
+            for key in expected:
+                assert expected[key].tobytes() == resumed[key].tobytes(), (name, key)
+
+
+def test_a_signal_checkpoints_and_the_resumed_run_equals_the_whole_one(finished_run, run_script, tmp_path):
+    run, _ = finished_run
+    words = [*TINY_RUN, "--steps", "100000", "--output_dir", tmp_path, "--run_name", "stopped"]
+    code, errors = killed_after("step 5/", words, signal.SIGINT)
+    assert code == 130
     assert f"--resume {tmp_path / 'stopped'}" in errors
     assert "Traceback" not in errors
     stopped_at = train_mnist.checkpoints.newest_whole(tmp_path / "stopped" / "checkpoints").step
