@@ -327,7 +327,8 @@ def test_a_killed_and_resumed_run_equals_the_whole_run_to_the_bit(run_script, tm
     """With all that depends on the step: one cycle, warm-up, shifts, several epochs, moving averages, Adam's slots."""
     words = [
         *TINY_RUN, "--steps", "90", "--schedule", "one_cycle", "--center_loss_warmup_steps", "60",
-        "--augment_shift", "2", "--precision", precision, "--batch_size", "50", "--center_update", "in_graph", "--output_dir", tmp_path,
+        "--augment_shift", "2", "--precision", precision, "--batch_size", "50", "--center_update", "in_graph",
+        "--output_dir", tmp_path,
     ]  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run_script("train_mnist.py", *words, "--run_name", "whole").returncode == 0
