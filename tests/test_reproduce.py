@@ -456,7 +456,7 @@ print(child.run([sys.executable, "-c", {child!r}]), int(child.stopped_by))
     for signum in signals:
         os.killpg(process.pid, signum)  # to the whole group, as the terminal does
         time.sleep(0.2)
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=60)
     assert output.splitlines() == [str([int(s) for s in signals]), f"{128 + signals[0]} {int(signals[0])}"]
 
 
