@@ -194,7 +194,7 @@ def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) 
 def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
     first_seeds = list({run.name: run for run in reversed(runs)}.values())[::-1]
     figure = clusters.figure([panel(run, split) for run in first_seeds], common_scale=common_scale)
-    return clusters.encoded(figure, "png")
+    return clusters.encoded(figure, "png", small=True)
 
 
 def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Path]:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
+from PIL import Image
 
 # Found by a search for ten colors that stay far apart in normal vision and under simulated color blindness, none
 # too pale for a small point on white. CIELAB distance of the closest pair: normal 29, deuteranopia 25,
@@ -110,12 +111,22 @@ def figure(
     return drawn
 
 
-def encoded(drawn: Figure, format: str) -> bytes:
-    """The figure as a png, pdf or svg file's content: the same bytes each time, text in pdf as TrueType fonts."""
+def encoded(drawn: Figure, format: str, *, small: bool = False) -> bytes:
+    """The figure as a png, pdf or svg file's content: the same bytes each time, text in pdf as TrueType fonts.
+
+    Args:
+        drawn: the figure.
+        format: "png", "pdf" or "svg".
+        small: a png of half the resolution and 128 colors, a sixth of the size: for a repository.
+    """
     undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "clusters", "pdf.fonttype": 42}):
-        drawn.savefig(buffer, format=format, dpi=300, bbox_inches="tight", metadata=undated[format])
+        drawn.savefig(buffer, format=format, dpi=150 if small else 300, bbox_inches="tight", metadata=undated[format])
+    if small and format == "png":
+        picture = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        buffer = io.BytesIO()
+        picture.save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 
