@@ -106,14 +106,21 @@ class TableFile:
     Args:
         path: the file; made with its first row.
         keep_to: rows of a later step are dropped, and a torn last row: what a resumed run writes again.
+
+    Raises:
+        RunFolderError: if the file is not such a table.
     """
 
     def __init__(self, path: Path, *, keep_to: int) -> None:
         self.path = path
         if path.exists():
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-            kept = [line for line in lines[1:] if int(line.split(",")[0]) <= keep_to]
-            write_text(path, "".join(lines[:1] + kept))
+            try:
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                whole = [line for line in lines if line.endswith("\n")]
+                kept = [line for line in whole[1:] if int(line.split(",")[0]) <= keep_to]
+            except ValueError as error:
+                raise RunFolderError(f"{path}: damaged, a row does not start with its step ({error})") from None
+            write_text(path, "".join(whole[:1] + kept))
 
     def append(self, row: Mapping[str, object]) -> None:
         """Adds a row; the first one also writes the header. Floats are written so that they read back exactly."""

@@ -300,3 +300,12 @@ def test_numpy_floats_read_back(tmp_path):
     TableFile(tmp_path / "t.csv", keep_to=0).append({"step": 1, "value": value})
     with (tmp_path / "t.csv").open() as file:
         assert float(next(csv.DictReader(file))["value"]) == value
+
+
+@pytest.mark.parametrize("content", [b"step,loss\nten,1\n", b"step,loss\n\xff,1\n"])
+def test_a_table_damaged_by_hand_is_told_by_name(tmp_path, content):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    with pytest.raises(run_folder.RunFolderError, match="metrics.csv: damaged"):
+        run_folder.TableFile(path, keep_to=5)
+    assert path.read_bytes() == content
