@@ -306,6 +306,6 @@ def test_numpy_floats_read_back(tmp_path):
 def test_a_table_damaged_by_hand_is_told_by_name(tmp_path, content):
     path = tmp_path / "metrics.csv"
     path.write_bytes(content)
-    with pytest.raises(run_folder.RunFolderError, match="metrics.csv: damaged"):
+    with pytest.raises(run_folder.RunFolderError, match=r"metrics\.csv: damaged"):
         run_folder.TableFile(path, keep_to=5)
     assert path.read_bytes() == content
