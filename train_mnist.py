@@ -43,7 +43,7 @@ NETWORK_SETTINGS = (
     "feature_activation", "classifier_bias", "weight_init", "precision",
 )  # fmt: skip
 SCHEDULE_SETTINGS = ("steps", "one_cycle_rise", "multi_step_at", "multi_step_factor")
-PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own after some hundred
+PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own before step 200
 WATCHED = 2000  # test images in each snapshot
 EVALUATION_BATCH = 1000  # images a session.run; only speed and memory depend on it
 

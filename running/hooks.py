@@ -97,7 +97,7 @@ class CollapseHook(ScalarsHook):
         self._steps, self._warned = 0, False
 
     def after_step(self, step, values):
-        # A healthy run's features spread over whole units by the time its cross entropy has fallen by a tenth.
+        # In the blog's recipe the spread is ten times this once the cross entropy has fallen by a tenth (step 200).
         collapsed = values["feature_spread"] < 0.05 and values["cross_entropy"] > self._chance - 0.1
         self._steps = self._steps + 1 if collapsed else 0
         if self._steps == self._patience and not self._warned:

@@ -11,15 +11,23 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
-def real_data() -> Path:
-    """The folder with mnist/ and fashion_mnist/, $CENTERLOSS_DATA; where it is required, missing is a failure."""
-    folder = os.environ.get("CENTERLOSS_DATA")
-    if folder and (Path(folder) / "mnist").is_dir():
-        return Path(folder)
-    message = "needs the real MNIST: set CENTERLOSS_DATA to a folder that holds mnist/"
-    if os.environ.get("CENTERLOSS_REQUIRE_DATA") == "1":
-        pytest.fail(message)
-    return pytest.skip(message)
+def real_path():
+    """A file below $CENTERLOSS_DATA, by its name there; a missing one skips the test, or fails it where required."""
+
+    def find(name: str) -> Path:
+        path = Path(os.environ.get("CENTERLOSS_DATA") or "data") / name
+        if not path.exists():
+            message = f"needs {path}: set CENTERLOSS_DATA to the folder that holds {name}"
+            pytest.fail(message) if os.environ.get("CENTERLOSS_REQUIRE_DATA") == "1" else pytest.skip(message)
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def real_data(real_path) -> Path:
+    """The folder that holds mnist/."""
+    return real_path("mnist/train-images-idx3-ubyte.gz").parent.parent
 
 
 @pytest.fixture(scope="session")

@@ -89,8 +89,8 @@ def test_every_duplicate_counts():
     assert three == pytest.approx(3 / 4)
 
 
-def test_cases_of_the_original_rule(real_data):
-    cases = np.load(real_data / "oracles" / "center_updates.npz", allow_pickle=False)
+def test_cases_of_the_original_rule(real_path):
+    cases = np.load(real_path("oracles/center_updates.npz"), allow_pickle=False)
     names = sorted({key.partition("/")[0] for key in cases})
     assert len(names) == 60
     for name in names:
