@@ -21,6 +21,7 @@ Count = restricted_number_type("Count", int, [(">=", 0), ("<", 2**31)])
 Channels = restricted_number_type("Channels", int, [(">", 0), ("<=", 4096)])
 Pixels = restricted_number_type("Pixels", int, [(">=", 0), ("<", 28)])
 NonNegativeNumber = restricted_number_type("NonNegativeNumber", float, [(">=", 0), ("<", float("inf"))])
+PositiveNumber = restricted_number_type("PositiveNumber", float, [(">", 0), ("<", float("inf"))])
 FiniteNumber = restricted_number_type("FiniteNumber", float, [(">", float("-inf")), ("<", float("inf"))])
 Fraction = restricted_number_type("Fraction", float, [(">=", 0), ("<", 1)])
 
@@ -61,6 +62,8 @@ class Config:
     """bias in the last layer; without one the clusters lie on a ring (paper)"""
     weight_init: Literal["truncated_normal", "xavier"] = "truncated_normal"
     """truncated normal of stddev 0.1 (blog), or uniform within sqrt(3 / fan_in), as Caffe's (paper)"""
+    classifier_ring: tuple[Count, ...] = ()
+    """all classes in the order in which the classifier's weights start around a ring; empty: as weight_init"""
 
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """of the convolutional stages; auto is bfloat16 where the processor multiplies it in hardware"""
@@ -73,7 +76,9 @@ class Config:
     center_loss_reduction: Literal["sum", "mean"] = "sum"
     """L_C over the batch, beside a mean cross entropy: summed (blog), or divided by B (paper's code)"""
     center_loss_warmup_steps: Count = 0
-    """steps over which lambda rises linearly from 0 to its value"""
+    """steps over which lambda rises from 0 to its value"""
+    center_loss_warmup_power: PositiveNumber = 1.0
+    """lambda rises as this power of the step: 1 is a straight line, more than 1 leaves most of the rise to the end"""
     center_alpha: ClosedUnitInterval = 0.5
     """alpha of Eq. 4, the rate of the centers"""
     center_update: Literal["py_func", "in_graph"] = "py_func"
@@ -129,6 +134,8 @@ class Config:
                 raise ValueError(f"{name}: expected a folder, got an empty text")
         if list(self.multi_step_at) != sorted(set(self.multi_step_at)):
             raise ValueError(f"multi_step_at: expected ascending steps, got {list(self.multi_step_at)}")
+        if self.classifier_ring and sorted(self.classifier_ring) != list(range(10)):  # as many as any data set here has
+            raise ValueError(f"classifier_ring: expected each class, 0 to 9, once, got {list(self.classifier_ring)}")
         if self.schedule == "multi_step" and not self.multi_step_at:
             raise ValueError("multi_step_at: schedule multi_step needs the steps at which the rate drops, got none")
 
@@ -141,8 +148,8 @@ class Config:
 # What a resumed run may change: none of it alters the variables, or which images come when.
 RESUMABLE = {
     "data_dir", "steps", "learning_rate", "schedule", "one_cycle_rise", "multi_step_at", "multi_step_factor",
-    "center_loss", "center_loss_weight", "center_loss_warmup_steps", "center_update", "precision",
-    "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps", "snapshot_steps",
+    "center_loss", "center_loss_weight", "center_loss_warmup_steps", "center_loss_warmup_power", "center_update",
+    "precision", "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps", "snapshot_steps",
 }  # fmt: skip
 
 

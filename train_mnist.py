@@ -40,11 +40,12 @@ from update_centers import update_centers_in_graph, update_centers_op
 
 NETWORK_SETTINGS = (
     "channels", "batch_norm", "batch_norm_decay", "prelu_start", "third_pool_size",
-    "feature_activation", "classifier_bias", "weight_init", "precision",
+    "feature_activation", "classifier_bias", "weight_init", "classifier_ring", "precision",
 )  # fmt: skip
 SCHEDULE_SETTINGS = ("steps", "one_cycle_rise", "multi_step_at", "multi_step_factor")
 PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own before step 200
 WATCHED = 2000  # test images in each snapshot
+CHECKPOINTS_KEPT = 3
 EVALUATION_BATCH = 1000  # images a session.run; only speed and memory depend on it
 
 
@@ -60,6 +61,7 @@ class TrainGraph(NamedTuple):
     features: tf.Tensor  # [B, D] float32, of the evaluation tower
     predictions: tf.Tensor  # [B] int64, of the evaluation tower
     cross_entropies: tf.Tensor  # [B] float32, of the evaluation tower
+    saver: tf.compat.v1.train.Saver  # of all variables
 
 
 def build_graph(config: Config, num_classes: int) -> TrainGraph:
@@ -99,7 +101,8 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     l_c = center_loss_naive(x, labels, c, num_classes) if config.center_loss == "naive" else center_loss(x, labels, c)
     if config.center_loss_reduction == "mean":
         l_c /= tf.cast(tf.shape(labels)[0], tf.float32)
-    lambda_ = schedules.warm_up(step, config.center_loss_weight, config.center_loss_warmup_steps)
+    warmup = config.center_loss_warmup_steps, config.center_loss_warmup_power
+    lambda_ = schedules.warm_up(step, config.center_loss_weight, *warmup)
     loss = l_s + lambda_ * l_c
 
     # Eq. 4
@@ -153,6 +156,7 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
         features=evaluated.features,
         predictions=tf.argmax(evaluated.logits, axis=1),
         cross_entropies=tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=evaluated.logits),
+        saver=tf.compat.v1.train.Saver(max_to_keep=CHECKPOINTS_KEPT),
     )
 
 
@@ -215,6 +219,7 @@ def train(
     opened = open_session(
         folder / "checkpoints",
         start,
+        graph.saver,
         hooks.FiniteHook(graph.scalars),
         [
             hooks.CollapseHook(graph.scalars, graph.centers.shape[0], PATIENCE, warn=print),
@@ -275,7 +280,7 @@ def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.n
     reader = tf.compat.v1.train.NewCheckpointReader(found.path)
     kernel, bias = (f"lenet/classifier/{name}" for name in ("kernel", "bias"))
     with tf.compat.v1.Session() as session:
-        tf.compat.v1.train.Saver().restore(session, found.path)
+        graph.saver.restore(session, found.path)
         for name, (split, index) in splits.items():
             seen = evaluate(session, graph, split)
             report.write_features(
@@ -328,10 +333,10 @@ def run(command: CommandLine, signals: StopSignals) -> None:
             "watched": Split(data.test.images[:WATCHED], data.test.labels[:WATCHED]),
         }
         with tf.Graph().as_default():
-            train(build_graph(config, len(data.class_names)), config, splits, folder, start, signals)
-        with tf.Graph().as_default():  # the training session has finalized its own
+            graph = build_graph(config, len(data.class_names))
+            train(graph, config, splits, folder, start, signals)
             whole = {"train": (splits["train"], trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
-            extract(build_graph(config, len(data.class_names)), folder, whole, data.class_names)
+            extract(graph, folder, whole, data.class_names)
         pictures = visualize.draw_run(folder)
         test = report.write_metrics(folder, config, data.source)["test"]
         print(

@@ -64,13 +64,17 @@ def update_centers(centers: np.ndarray, features: np.ndarray, labels: np.ndarray
 
     # Summed by one bincount over (class, coordinate), in float64: the fastest of what was measured, and the same to
     # float32's last bits in whatever order the batch came. Only the rows of the batch's U classes are touched.
-    classes, which = np.unique(labels, return_inverse=True)  # [U], [B]
-    counts = np.bincount(which)[:, None]  # [U, 1], n_j
-    cells = which[:, None] * features.shape[1] + np.arange(features.shape[1])  # [B, D]
-    sums = np.bincount(cells.ravel(), features.ravel(), classes.size * features.shape[1]).reshape(-1, features.shape[1])
+    labels = labels.astype(np.intp, copy=False)
+    counts = np.bincount(labels, minlength=len(centers))  # [C], n_j
+    classes = np.flatnonzero(counts)  # [U]
+    which = np.empty(len(centers), np.intp)
+    which[classes] = np.arange(classes.size)
+    width = features.shape[1]
+    cells = which[labels][:, None] * width + np.arange(width)  # [B, D]
+    sums = np.bincount(cells.ravel(), features.ravel(), classes.size * width).reshape(-1, width)  # [U, D]
     new_centers = centers.copy()
-    old = centers[classes]
-    new_centers[classes] = old - alpha * (counts * old - sums) / (1 + counts)
+    old, n = centers[classes], counts[classes, None]
+    new_centers[classes] = old - alpha * (n * old - sums) / (1 + n)
     return new_centers
 
 

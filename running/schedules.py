@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 
-def warm_up(step: tf.Tensor, value: float, warmup_steps: int) -> tf.Tensor:
-    """0 at step 0, rising linearly to `value` at `warmup_steps` and staying there; float32 scalar."""
+def warm_up(step: tf.Tensor, value: float, warmup_steps: int, power: float) -> tf.Tensor:
+    """0 at step 0, rising as step ** `power` to `value` at `warmup_steps` and staying there; float32 scalar."""
     if warmup_steps == 0:
         return tf.constant(value, tf.float32)
-    return value * tf.minimum(tf.cast(step, tf.float32) / warmup_steps, 1.0)
+    return value * tf.minimum(tf.cast(step, tf.float32) / warmup_steps, 1.0) ** power
 
 
 def constant(step: tf.Tensor, value: float) -> tf.Tensor:

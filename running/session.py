@@ -13,13 +13,14 @@ from running.hooks import FiniteHook, FiniteVariables
 def open_session(
     folder: Path,
     start: Found,
+    saver: tf.compat.v1.train.Saver,
     losses: FiniteHook,
     hooks: list[tf.compat.v1.train.SessionRunHook],
     *,
     save_every_steps: int,
     summary_every_steps: int,
 ) -> tf.compat.v1.train.MonitoredSession:
-    """A MonitoredTrainingSession on the default graph; event files and checkpoints, the newest three, go to `folder`.
+    """A MonitoredTrainingSession on the default graph; event files and checkpoints go to `folder`.
 
     The checkpoint to start from is given by name: a session that looks for it itself starts at step 0, silently, where
     it finds none. The saver stands behind `hooks` in the order of a step, so that what they check and write down is
@@ -28,6 +29,7 @@ def open_session(
     Args:
         folder: of the run's checkpoints.
         start: what was found in it.
+        saver: of all variables of the graph.
         losses: rides along first.
         hooks: what else rides along.
         save_every_steps: steps between checkpoints; the first and the last step are saved too.
@@ -37,7 +39,6 @@ def open_session(
         CheckpointError: if the checkpoint's variables are not the graph's.
     """
     variables = tf.compat.v1.global_variables()
-    saver = tf.compat.v1.train.Saver(variables, max_to_keep=3)
     restore = None
     if start.path is not None:
         check_fits(start.path, variables)

@@ -17,6 +17,7 @@ BLOG = {
     "feature_activation": "prelu",
     "classifier_bias": True,
     "weight_init": "truncated_normal",
+    "classifier_ring": (),
     "precision": "float32",
 }
 PAPER = BLOG | {
@@ -145,6 +146,21 @@ def test_unknown_initializer_is_refused_by_name():
 
 
 # --- towers
+
+
+def test_the_classifier_starts_around_a_ring_in_the_order_asked_for():
+    tower(BLOG | SMALL | {"classifier_ring": (3, 0, 1, 2, 4, 5, 6, 7, 8, 9)})
+    kernel = initial_values()["classifier/kernel"]
+    assert kernel.shape == (2, 10)
+    np.testing.assert_allclose(np.hypot(*kernel), 1, rtol=1e-6)
+    np.testing.assert_allclose(kernel[:, 3], [1, 0], atol=1e-6)  # the first stands at angle 0
+    turn = np.degrees(np.arctan2(kernel[1], kernel[0])) % 360
+    np.testing.assert_allclose(turn[[0, 1, 2, 4, 9]], [36, 72, 108, 144, 324], rtol=1e-5)
+
+
+def test_a_ring_of_too_few_classes_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"classifier_ring: expected 10 classes, got \[0, 1\]"):
+        tower(BLOG | SMALL | {"classifier_ring": (0, 1)})
 
 
 def test_towers_share_their_variables():

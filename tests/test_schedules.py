@@ -21,13 +21,18 @@ def at(steps, schedule, *arguments):
 
 
 def test_warm_up_rises_linearly_and_stays():
-    got = at([0, 1, 120, 240, 479, 480, 481, 10**9], schedules.warm_up, 0.01, 480)
+    got = at([0, 1, 120, 240, 479, 480, 481, 10**9], schedules.warm_up, 0.01, 480, 1.0)
     assert got == pytest.approx([0, 0.01 / 480, 0.0025, 0.005, 0.01 * 479 / 480, 0.01, 0.01, 0.01], rel=1e-6)
     assert got[0] == 0.0
 
 
+def test_warm_up_by_a_power_of_the_step():
+    got = at([0, 120, 240, 480, 10**9], schedules.warm_up, 0.01, 480, 3.0)
+    assert got == pytest.approx([0, 0.01 / 64, 0.01 / 8, 0.01, 0.01], rel=1e-6)
+
+
 def test_warm_up_over_no_steps_is_the_value_from_the_start():
-    assert at([0, 1, 16_000], schedules.warm_up, 0.01, 0) == [np.float32(0.01)] * 3
+    assert at([0, 1, 16_000], schedules.warm_up, 0.01, 0, 3.0) == [np.float32(0.01)] * 3
 
 
 def test_constant():
