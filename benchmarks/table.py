@@ -1,0 +1,60 @@
+"""The rows of docs/performance.md: kept in docs/performance.csv, written into the page between two marks."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+from running.run_folder import write_text
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+BEGIN, END = "<!-- by make bench, from performance.csv -->", "<!-- end -->"
+
+
+class Row(NamedTuple):
+    """One goal and what was measured."""
+
+    number: int
+    what: str
+    measured: str
+    goal: str
+    detail: str  # the times, or whatever the number comes from
+    measured_on: str = ""
+
+
+def write(rows: list[Row]) -> None:
+    """Puts `rows` in the place of the older ones of the same number, and the whole table into the page."""
+    path, page = DOCS / "performance.csv", DOCS / "performance.md"
+    kept = {}
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            kept = {int(number): Row(int(number), *rest) for number, *rest in list(csv.reader(file))[1:]}
+    kept |= {row.number: row._replace(measured_on=_today()) for row in rows}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([Row._fields, *(kept[number] for number in sorted(kept))])
+    lines = ["| # | what | measured | goal | from | when |", "| --- | --- | --- | --- | --- | --- |"]
+    lines += ["| " + " | ".join(map(str, kept[number])) + " |" for number in sorted(kept)]
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    write_text(page, "\n".join([f"{before}{BEGIN}", machine(), "", *lines, f"{END}{after}"]))
+
+
+def _today() -> str:
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=DOCS, capture_output=True, text=True)
+    return f"{datetime.date.today()}, {commit.stdout.strip() or 'no commit'}"
+
+
+def machine() -> str:
+    """This machine and the versions, in a line."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    model = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    flags = next(line.partition(": ")[2] for line in lines if line.startswith("flags")).split()
+    has = ", ".join(flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("tensorflow", "torch", "numpy"))
+    return f"{model} ({has}), {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"

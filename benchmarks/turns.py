@@ -1,0 +1,87 @@
+"""Peers that take turns: each in a process of its own, timed a few steps at a time, one after the other.
+
+What a noisy machine does to one it does to the next, so ratios within a round hold where times do not. A process each,
+since TensorFlow's and PyTorch's threads would stand in each other's way in one, and since its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+WARM_UP = 3  # untimed steps, in which graphs are optimized and kernels compiled
+Maker = tuple[Callable[..., Callable[[], object]], tuple]  # a function of a module's top level, its arguments
+
+
+class Turns(NamedTuple):
+    """What one peer did."""
+
+    seconds: np.ndarray  # [rounds] per step
+    megabytes: float  # the process's memory at its peak
+
+
+def _serve(connection, make: Callable[..., Callable[[], object]], arguments: tuple) -> None:
+    step = make(*arguments)
+    for _ in range(WARM_UP):
+        step()
+    connection.send(None)
+    while steps := connection.recv():
+        step()  # its caches are cold after the others' turns
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        connection.send((time.perf_counter() - start) / steps)
+    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def take_turns(
+    peers: Mapping[str, Maker], *, rounds: int, steps: int, set_up_seconds: float | None = None
+) -> dict[str, Turns]:
+    """Times every peer `rounds` times, in turns of `steps`.
+
+    Args:
+        peers: by name, the function that makes a step, a callable without arguments, and that function's arguments.
+        rounds: turns of each peer.
+        steps: timed ones in a turn.
+        set_up_seconds: a peer that is not ready to be timed after so many is ended and left out; None: no limit.
+
+    Returns:
+        By name, what was measured.
+    """
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # of the peers; nothing is imported here
+    context = multiprocessing.get_context("spawn")
+    connections = {}
+    for name, maker in peers.items():
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, *maker), daemon=True)
+        process.start()
+        theirs.close()
+        if ours.poll(set_up_seconds):  # before the next one starts: setting up is no one's turn
+            ours.recv()
+            connections[name] = ours
+        else:
+            process.kill()
+    seconds = {name: np.empty(rounds) for name in connections}
+    for turn in range(rounds):
+        for name, connection in connections.items():
+            connection.send(steps)
+            seconds[name][turn] = connection.recv()
+    for connection in connections.values():
+        connection.send(0)
+    return {name: Turns(seconds[name], connection.recv()) for name, connection in connections.items()}
+
+
+def ratio(turns: Mapping[str, Turns], ours: str, other: str) -> float:
+    """The median over the rounds of the time of `ours` / that of `other`."""
+    return float(np.median(turns[ours].seconds / turns[other].seconds))
+
+
+def milliseconds(turns: Mapping[str, Turns], name: str) -> str:
+    """The median time of a step, in words."""
+    return f"{1000 * np.median(turns[name].seconds):.3g} ms"

@@ -1,0 +1,129 @@
+"""Rows 7 to 9: what a whole run costs beside its steps, a step beside its ops, and whether memory grows.
+
+Row 7 is `make train` on MNIST, its wall time without the seconds that its steps took, as its sessions.csv has them.
+Row 8 is the training loop of `train_mnist.py` with every 20th step traced: a step's wall time, hooks and the feeding
+of its batch included, against the time in which any op of the session ran.
+Row 9 is a run of a small network on digits, its memory read from outside once a second.
+"""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import psutil
+
+from benchmarks.table import Row
+
+ROOT = Path(__file__).resolve().parent.parent
+TRACED_STEPS, TRACE_EVERY = 400, 20
+MEMORY_STEPS = 20_000
+
+
+def around_the_steps() -> Row:
+    """Row 7."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = f"ARGS=--dataset mnist --output_dir {folder} --run_name run"
+        start = time.perf_counter()
+        subprocess.run(["make", "train", words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        seconds = time.perf_counter() - start
+        with (Path(folder) / "run" / "sessions.csv").open(encoding="utf-8", newline="") as file:
+            steps = sum(float(row["seconds"]) for row in csv.DictReader(file))
+    detail = f"{seconds:.0f} s in all, {steps:.0f} s of them steps"
+    return Row(7, "`make train` on MNIST without its steps", f"{seconds - steps:.0f} s", "≤ 20 s", detail)
+
+
+def beside_the_ops() -> Row:
+    """Row 8."""
+    import tensorflow as tf
+
+    import train_mnist
+    from running.session import open_session
+
+    class Trace(tf.compat.v1.train.SessionRunHook):
+        periods, busy, count, last = [], [], 0, None
+
+        def before_run(self, run_context):
+            now = time.perf_counter()
+            self.count += 1
+            self.traced = self.count % TRACE_EVERY == 0
+            if (
+                self.last is not None and self.count % TRACE_EVERY > 1 and self.count > 50
+            ):  # neither it nor the last traced
+                self.periods.append(now - self.last)
+            self.last = now
+            level = tf.compat.v1.RunOptions.FULL_TRACE if self.traced else tf.compat.v1.RunOptions.NO_TRACE
+            return tf.compat.v1.train.SessionRunArgs(None, options=tf.compat.v1.RunOptions(trace_level=level))
+
+        def after_run(self, run_context, run_values):
+            if self.traced and self.count > 50:
+                self.busy.append(busy_seconds(run_values.run_metadata))
+
+    trace = Trace()
+
+    def traced(folder, start, saver, losses, hooks, **options):
+        return open_session(folder, start, saver, losses, [trace, *hooks], **options)
+
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(train_mnist, "open_session", traced):
+        words = f"--config configs/quickstart.yaml --dataset mnist --steps {TRACED_STEPS} --output_dir {folder}"
+        code = train_mnist.main([*words.split(), "--run_name", "run", "--snapshot_steps", "[]"])
+    if code:
+        raise SystemExit(code)
+    period, busy = np.median(trace.periods), np.median(trace.busy)
+    detail = f"{1000 * period:.1f} ms a step, {1000 * busy:.1f} ms of them with an op running"
+    return Row(8, "time of a step outside the session's ops", f"{1 - busy / period:.1%}", "≤ 3 %", detail)
+
+
+def busy_seconds(run_metadata) -> float:
+    """The time in which at least one op ran: the length of the union of all ops' intervals."""
+    ops = [node for device in run_metadata.step_stats.dev_stats for node in device.node_stats]
+    intervals = sorted((op.all_start_micros, op.all_start_micros + op.all_end_rel_micros) for op in ops)
+    total, end = 0, 0
+    for first, last in intervals:
+        total += max(0, last - max(first, end))
+        end = max(end, last)
+    return total / 1e6
+
+
+def memory_of_run(steps: int, folder: Path, arguments: tuple[str, ...] = ()) -> np.ndarray:
+    """Runs a small network on digits for `steps`; [N, 2]: seconds since its start, resident megabytes, each second."""
+    command = [
+        *(sys.executable, str(ROOT / "train_mnist.py"), "--dataset", "digits", "--channels", "[4, 4, 8]"),
+        *("--batch_size", "10", "--steps", str(steps), "--output_dir", str(folder), "--run_name", "run"),
+        *("--evaluate_every_steps", str(steps), "--snapshot_steps", "[]", *arguments),
+    ]
+    samples, start = [], time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT) as process:
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            samples.append((time.perf_counter() - start, watched.memory_info().rss / 2**20))
+            time.sleep(1)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    return np.array(samples)
+
+
+def memory_growth() -> Row:
+    """Row 9: a straight line through the resident memory, from the first quarter of the run to the end of its steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        samples = memory_of_run(MEMORY_STEPS, Path(folder))
+        with (Path(folder) / "run" / "sessions.csv").open(encoding="utf-8", newline="") as file:
+            trained = sum(float(row["seconds"]) for row in csv.DictReader(file))
+    seconds, megabytes = samples[(samples[:, 0] > trained / 4) & (samples[:, 0] < trained)].T
+    slope = np.polyfit(seconds, megabytes, 1)[0]
+    scatter = np.std(megabytes - np.poly1d(np.polyfit(seconds, megabytes, 1))(seconds))
+    growth = slope * (seconds[-1] - seconds[0])
+    detail = f"{megabytes[0]:.0f} to {megabytes[-1]:.0f} MB, scatter {scatter:.2f} MB"
+    what = f"growth of memory over the last three quarters of {MEMORY_STEPS:,} steps with `py_func`"
+    return Row(9, what, f"{growth:+.2f} MB", "none", detail)
+
+
+def measure() -> list[Row]:
+    """Rows 7 to 9."""
+    return [around_the_steps(), beside_the_ops(), memory_growth()]
