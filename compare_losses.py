@@ -1,6 +1,6 @@
 """Eq. 2 by the loop over the classes against Eq. 2 by gather, on the same random inputs.
 
-classes.csv: what a class costs, in graph ops and in time to build, of the first step and of a later one.
+classes.csv: what a class costs, in graph ops, in memory, and in time to build, of the first step and of a later one.
 feature_scale.csv: what the loop's expanded square costs: the errors for features about 0.1 from their centers, when
 the length of the centers, the feature scale, grows.
 A step is the loss and its gradient by the features. Errors are against Eq. 2 and 3 in float64 NumPy on the same float32
@@ -8,10 +8,14 @@ numbers: of the value, relative to it; of the gradient, the largest deviation ov
 """
 
 import csv
+import multiprocessing
 import os
+import resource
+import sys
 import time
 from collections import namedtuple
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -29,10 +33,12 @@ NAIVE_UP_TO = 1000  # classes: at 1,000 the loop takes a minute to build and to 
 SCALES = np.logspace(0, 4, 9)
 SCALE_CLASSES, SCALE_DRAWS, SCALE_DISTANCE = 10, 25, 0.1
 
-# A row of classes.csv. The first step includes TensorFlow's optimizing of the graph. The last two are medians: of a
-# later step, and of its ratio to the step by gather timed just after it.
+# A row of classes.csv. The first step includes TensorFlow's optimizing of the graph. The next two are medians: of a
+# later step, and of its ratio to the step by gather timed just after it. Last, the memory of a process that builds the
+# graph and takes two steps, at its peak, less what it had before.
 Cost = namedtuple(
-    "Cost", "classes loss value value_error gradient_error ops_loss ops_step build_s first_step_s step_ms over_gather"
+    "Cost",
+    "classes loss value value_error gradient_error ops_loss ops_step build_s first_step_s step_ms over_gather peak_mb",
 )
 # A row of feature_scale.csv; the errors are the largest of SCALE_DRAWS batches.
 ScaleError = namedtuple("ScaleError", "feature_scale loss value_error gradient_error")
@@ -78,6 +84,28 @@ def measure_errors(step: Callable, features, labels, centers) -> tuple[float, fl
     return value, abs(value - exact_value) / exact_value, np.abs(gradient - exact).max() / np.abs(exact).max()
 
 
+def peak_megabytes() -> float:
+    """This process's memory at its peak so far. On Linux not by getrusage: there a child begins with its parent's."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10
+
+
+def added_megabytes(loss: str, classes: int, batch_size: int, width: int, seed: int) -> float:
+    """What graph and step add to the memory at its peak. To be called in a process of its own."""
+    import tensorflow as tf
+
+    batch = draw_inputs(seed, batch_size, classes, width, scale=1.0, distance=1.0)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        session.run(tf.constant(0.0))  # what any session needs
+    before = peak_megabytes()
+    step, _ = build_loss_graph(loss, batch_size, classes, width)
+    step(*batch)
+    step(*batch)
+    return peak_megabytes() - before
+
+
 def measure_costs(losses: tuple, classes: int, batch_size: int, width: int, seed: int, repeats: int) -> list[Cost]:
     """The rows of one C; the losses take turns, each timed step after an untimed one of the same loss."""
     batch = draw_inputs(seed, batch_size, classes, width, scale=1.0, distance=1.0)
@@ -90,7 +118,13 @@ def measure_costs(losses: tuple, classes: int, batch_size: int, width: int, seed
     later = seconds[1:, :, 1]  # [repeats, losses]
     times = [seconds[0, :, 0], *np.median([1000 * later, later / later[:, -1:]], axis=1)]  # gather is the last loss
     errors = [measure_errors(step, *batch) for step in steps]
-    return [Cost(classes, loss, *errors[i], *sizes[i], *(t[i] for t in times)) for i, loss in enumerate(losses)]
+    peaks = []
+    for loss in losses:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            peaks.append(process.submit(added_megabytes, loss, classes, batch_size, width, seed).result())
+    return [
+        Cost(classes, loss, *errors[i], *sizes[i], *(t[i] for t in times), peaks[i]) for i, loss in enumerate(losses)
+    ]
 
 
 def measure_scale_errors(batch_size: int, width: int, seed: int) -> list[ScaleError]:
@@ -112,7 +146,7 @@ def write_table(path: Path, rows: list) -> None:
     table = Table(*(name.replace("_", " ") for name in rows[0]._fields), title=path.name, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(str(x) if isinstance(x, int | str) else f"{x:.1f}" if x >= 1 else f"{x:.2g}" for x in row))
-    Console(width=max(100, Console().width)).print(table)
+    Console(width=max(110, Console().width)).print(table)
 
 
 def compare(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+
+from compare_losses import peak_megabytes
 
 WARM_UP = 3  # untimed steps, in which graphs are optimized and kernels compiled
 Maker = tuple[Callable[..., Callable[[], object]], tuple]  # a function of a module's top level, its arguments
@@ -37,7 +38,7 @@ def _serve(connection, make: Callable[..., Callable[[], object]], arguments: tup
         for _ in range(steps):
             step()
         connection.send((time.perf_counter() - start) / steps)
-    connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    connection.send(peak_megabytes())
 
 
 def take_turns(

@@ -44,6 +44,7 @@ def test_costs_of_each_class_count(results):
             assert float(row["build_s"]) > 0
             assert float(row["first_step_s"]) > 0
             assert float(row["step_ms"]) > 0
+            assert float(row["peak_mb"]) >= 0
     assert rows[1]["ops_step"] == rows[3]["ops_step"]
 
 
