@@ -147,11 +147,16 @@ def test_the_quickstart_is_a_fast_config_on_any_data_and_watched():
 
 def test_fast(started):
     _, handles, session = started("fast/lambda_eff_1")
-    for step, rate, weight in ((0, 0.006 / 25, 0), (450, 0.006, 450 / 1200), (1200, None, 1), (1500, 0.006 / 1e4, 1)):
+    for step, rate, weight in ((0, 0.006 / 25, 0), (450, 0.006, (450 / 1200) ** 3), (1200, None, 1), (1500, 6e-7, 1)):
         seen_rate, seen_weight = scalars_at(handles, session, step)
         assert seen_weight == pytest.approx(weight)
         if rate is not None:
             assert seen_rate == pytest.approx(rate, rel=1e-3)
+    directions = trainable(session)["classifier/kernel"]
+    assert np.hypot(*directions) == pytest.approx(1)
+    for one, other in ((4, 9), (1, 7), (3, 5)):  # taken for each other most often
+        angle = np.degrees(np.arccos(directions[:, one] @ directions[:, other]))
+        assert angle <= 73, (one, other)
 
 
 def test_the_files_hold_only_what_differs_from_the_defaults():
