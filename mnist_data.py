@@ -7,6 +7,7 @@ What is missing is fetched and held to its checksum; what is there is the user's
 from __future__ import annotations
 
 import gzip
+import hashlib
 import itertools
 import math
 import mmap
@@ -80,6 +81,14 @@ def load(name: str, data_dir: Path | str) -> Dataset:
         except _UnavailableError as error:
             return _load_digits(f"; used INSTEAD OF MNIST, because {error}")
     return _load_digits() if name == "digits" else _load_idx_files(name, Path(data_dir))
+
+
+def fingerprint(data: Dataset) -> str:
+    """SHA-256 of all images and labels in their order, in hexadecimal: the same for the same data, however stored."""
+    digest = hashlib.sha256()
+    for array in (*data.train, *data.test):
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()
 
 
 def read_idx(path: Path | str, kind: str) -> np.ndarray:

@@ -31,7 +31,7 @@ import report
 import visualize
 from centerloss import center_loss, center_loss_naive
 from config import CommandLine, Config, parse_command_line, resolve_precision, resolve_snapshot_steps, to_yaml
-from mnist_data import DataError, Split, batches, load, shifted, stratified_split
+from mnist_data import DataError, Split, batches, fingerprint, load, shifted, stratified_split
 from network import FEATURE_WIDTH, lenet
 from running import checkpoints, hooks, run_folder, schedules
 from running.session import open_session
@@ -313,6 +313,11 @@ def run(command: CommandLine, signals: StopSignals) -> None:
         # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
         precision, name = resolve_precision(config.precision), folder.resolve().name
         config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=name)
+        known, seen = folder / "data.sha256", fingerprint(data)
+        if not known.exists():
+            run_folder.write_text(known, f"{seen}\n")
+        elif known.read_text(encoding="utf-8").strip() != seen:
+            raise DataError(f"{data.source}: not the data that {folder} was begun with; give it those by --data_dir")
         print(report.first_lines(config, data.source, len(trained_on), len(held_out), len(data.test.labels)))
         print(f"run: {folder}", flush=True)
         if run_folder.finished_step(folder) == config.steps:

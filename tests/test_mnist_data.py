@@ -59,6 +59,19 @@ def place(data_dir: Path, files: dict[str, bytes], gz: bool = False, name: str =
     return folder
 
 
+@pytest.mark.parametrize("gz", [False, True])
+def test_the_fingerprint_is_of_the_data_however_stored(tmp_path, gz):
+    place(tmp_path, PLAIN, gz)
+    data = load("mnist", tmp_path)
+    whole = b"".join(array.tobytes() for array in (*data.train, *data.test))
+    assert mnist_data.fingerprint(data) == hashlib.sha256(whole).hexdigest()
+    other = data.train.labels.copy()
+    other[0] += 1
+    assert mnist_data.fingerprint(data._replace(train=data.train._replace(labels=other))) != mnist_data.fingerprint(
+        data
+    )
+
+
 def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 

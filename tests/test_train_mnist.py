@@ -246,7 +246,7 @@ def test_a_run_leaves_every_documented_file(finished_run):
     run, _ = finished_run
     for name in (
         "config.yaml", "metrics.csv", "validation.csv", "metrics.json", "features_train.npz", "features_test.npz",
-        "clusters_train.png", "clusters_test.png", "sessions.csv",
+        "clusters_train.png", "clusters_test.png", "sessions.csv", "data.sha256",
     ):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
     assert list(run.glob("checkpoints/events.out.tfevents.*"))
@@ -395,6 +395,36 @@ def test_a_refused_resume_leaves_the_run_as_it_was(finished_run, run_script):
     assert done.returncode == 2
     assert "at step 30 already" in done.stderr
     assert {file: file.read_bytes() for file in run.glob("[!.]*.*")} == before
+
+
+def test_a_run_is_not_resumed_on_other_data(run_script, tmp_path):
+    folder, digits = tmp_path / "data" / "mnist", load("digits", "")
+    folder.mkdir(parents=True)
+
+    def write(name, array, magic):
+        header = np.array([magic, *array.shape], ">u4").tobytes()
+        (folder / name).write_bytes(header + array.astype(np.uint8).tobytes())
+
+    for prefix, split in (("train", digits.train), ("t10k", digits.test)):
+        write(f"{prefix}-images-idx3-ubyte", split.images, 0x803)
+        write(f"{prefix}-labels-idx1-ubyte", split.labels, 0x801)
+    words = ["--dataset", "mnist", "--data_dir", tmp_path / "data", "--channels", "[2, 2, 2]", "--batch_size", "10"]
+    words += ["--output_dir", tmp_path, "--run_name", "run", "--snapshot_steps", "[]"]
+    begun = run_script("train_mnist.py", *words, "--steps", 4)
+    assert begun.returncode == 0, begun.stderr
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    other = digits.train.labels.copy()
+    other[-1] = (other[-1] + 1) % 10
+    write("train-labels-idx1-ubyte", other, 0x801)
+    refused = run_script("train_mnist.py", "--resume", tmp_path / "run", "--steps", 6)
+    assert refused.returncode == 2
+    assert f"error: {tmp_path / 'data' / 'mnist'}: " in refused.stderr
+    assert f"not the data that {tmp_path / 'run'} was begun with" in refused.stderr
+    after = {path: path.read_bytes() for path in before}
+    marker = tmp_path / "run" / ".run"  # has its holder's process id
+    assert {path for path in before if before[path] != after[path]} <= {marker}
+    write("train-labels-idx1-ubyte", digits.train.labels, 0x801)
+    assert run_script("train_mnist.py", "--resume", tmp_path / "run", "--steps", 6).returncode == 0
 
 
 def test_an_earlier_run_is_not_overwritten_unasked(finished_run, run_script):
