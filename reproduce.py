@@ -3,6 +3,7 @@
     python reproduce.py blog
     python reproduce.py paper --steps 1500 --set precision=bfloat16
     python reproduce.py fast --seeds 0 1 2 3 4 --export docs/results
+    python reproduce.py blog --only softmax lambda_0.01
     python reproduce.py fast --from docs/results
 
 Each run is a process of its own, `train_mnist.py --config configs/<preset>/<config>.yaml --seed <n>`. A second call
@@ -145,6 +146,8 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
     over = [f"--{setting}" for setting in options.set] + ([f"--steps={options.steps}"] if options.steps else [])
     asked = read_preset(presets / options.preset, over)
     by_name = {file.stem: settings for file, settings in asked.items()}
+    if unknown := set(options.only) - set(by_name):
+        raise RunFolderError(f"--only {' '.join(sorted(unknown))}: no such config, expected {', '.join(by_name)}")
     refuse_others(results.read_folders(out), by_name)
     destination = options.export and Path(options.export) / (options.export_as or options.preset)
     if destination:
@@ -153,6 +156,8 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
     planned = []
     for seed in dict.fromkeys(options.seeds or SEEDS.get(options.preset, [0])):
         for file, settings in asked.items():
+            if options.only and file.stem not in options.only:
+                continue
             name = f"{file.stem}-seed{seed}"
             arguments = ["--config", str(file), *over, f"--seed={seed}", f"--output_dir={out}", f"--run_name={name}"]
             planned.append(Planned(out / name, dataclasses.replace(settings, seed=seed), arguments))
@@ -190,6 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
     add = parser.add_argument
     add("preset", type=str, help="blog, paper, fast: a folder in --configs, or of an export")
     add("--seeds", type=Count, nargs="+", help="default: 0; of fast: 0 1 2 3 4")
+    add("--only", type=str, nargs="+", default=[], metavar="CONFIG", help="these configs of the preset alone")
     add("--steps", type=PositiveCount | None, help="instead of the configs' own, to try things out")
     add("--set", type=str, nargs="+", default=[], metavar="NAME=VALUE", help="settings over the configs' own")
     add("--out", type=str | None, help="folder of the runs; default: outputs/reproduce-<preset>")

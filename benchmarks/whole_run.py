@@ -17,7 +17,6 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import psutil
 
 from benchmarks.table import Row
 
@@ -93,6 +92,8 @@ def busy_seconds(run_metadata) -> float:
 
 def memory_of_run(steps: int, folder: Path, arguments: tuple[str, ...] = ()) -> np.ndarray:
     """Runs a small network on digits for `steps`; [N, 2]: seconds since its start, resident megabytes, each second."""
+    import psutil
+
     command = [
         *(sys.executable, str(ROOT / "train_mnist.py"), "--dataset", "digits", "--channels", "[4, 4, 8]"),
         *("--batch_size", "10", "--steps", str(steps), "--output_dir", str(folder), "--run_name", "run"),

@@ -152,6 +152,17 @@ def test_seeds_where_none_are_said(call, trainer, preset, runs):
     assert len(trainer.commands) == runs
 
 
+def test_only_some_configs_are_run_and_the_others_stay_in_the_tables(tmp_path, call, trainer):
+    assert call("--only", "softmax", "--export", str(tmp_path / "docs")) == 0
+    assert call("--only", "lambda_0.1", "lambda_0.02", "--export", str(tmp_path / "docs")) == 0
+    assert [words[words.index("--config") + 1].rpartition("/")[2] for words in trainer.commands] == [
+        "lambda_0.02.yaml", "lambda_0.1.yaml",
+    ]  # fmt: skip
+    assert [row["config"] for row in rows(tmp_path / "docs" / "tiny" / "results.csv")] == [
+        "softmax", "lambda_0.02", "lambda_0.1",
+    ]  # fmt: skip
+
+
 def test_steps_and_settings_go_over_the_configs(tmp_path, call):
     assert call("--steps", 9, "--set", "learning_rate=0.5", "multi_step_at=[3,4]", "precision=bfloat16") == 0
     run = config.load(tmp_path / "out" / "lambda_0.1-seed0" / "config.yaml")
@@ -270,6 +281,7 @@ def test_auto_is_the_same_as_what_it_stood_for(call, trainer, monkeypatch):
         (["tiny", "--set", "learning_rate=fast"], "learning_rate"),
         (["tiny", "--steps", "0"], "steps"),
         (["tiny", "--seeds", "-1"], "seeds"),
+        (["tiny", "--only", "softmax", "lambda"], "--only lambda: no such config, expected softmax, lambda_0.02"),
         (["tiny", "--from", "nowhere"], "nowhere/tiny: no export there"),
     ],
 )

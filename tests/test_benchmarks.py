@@ -1,0 +1,81 @@
+"""What the benchmarks stand on: the loops that they compare with, taking turns, the union of intervals, the table."""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks import table, turns
+from benchmarks.center_updates import update_centers_by_loops
+from benchmarks.whole_run import busy_seconds
+
+
+def test_the_nested_loops_pass_the_oracle_cases(real_path):
+    with np.load(real_path("oracles/center_updates.npz"), allow_pickle=False) as cases:
+        names = sorted({key.partition("/")[0] for key in cases})
+        assert len(names) == 60
+        for name in names:
+            inputs = (cases[f"{name}/{key}"] for key in ("centers", "features", "labels", "alpha"))
+            expected = cases[f"{name}/new_centers"]
+            np.testing.assert_allclose(
+                update_centers_by_loops(*inputs), expected, rtol=0, atol=1e-5 * np.abs(expected).max()
+            )
+
+
+def counter(path):
+    """A step that writes down each of its calls."""
+
+    def step():
+        with path.open("a") as file:
+            file.write(f"{path.name}\n")
+            time.sleep(0.001)
+
+    return step
+
+
+def never_ready():
+    time.sleep(600)
+
+
+def test_peers_take_turns_of_so_many_steps(tmp_path):
+    peers = {name: (counter, (tmp_path / name,)) for name in ("one", "two")}
+    measured = turns.take_turns(peers, rounds=3, steps=4)
+    for name in peers:
+        assert measured[name].seconds.shape == (3,)
+        assert (measured[name].seconds > 0.001).all()
+        assert measured[name].megabytes > 5
+        calls = (tmp_path / name).read_text().splitlines()
+        assert len(calls) == turns.WARM_UP + 3 * (1 + 4)
+    assert turns.ratio(measured, "one", "one") == 1
+
+
+def test_a_peer_that_is_not_ready_in_time_is_left_out(tmp_path):
+    peers = {"ready": (counter, (tmp_path / "ready",)), "never": (never_ready, ())}
+    assert set(turns.take_turns(peers, rounds=1, steps=1, set_up_seconds=12)) == {"ready"}
+
+
+@pytest.mark.parametrize(
+    ("intervals", "micros"),
+    [([(0, 10), (20, 5)], 15), ([(0, 10), (2, 3), (8, 7)], 15), ([(5, 1), (0, 100)], 100)],
+)
+def test_busy_is_the_union_of_the_intervals(intervals, micros):
+    ops = [SimpleNamespace(all_start_micros=1000 + first, all_end_rel_micros=length) for first, length in intervals]
+    devices = [SimpleNamespace(node_stats=ops[:1]), SimpleNamespace(node_stats=ops[1:])]
+    metadata = SimpleNamespace(step_stats=SimpleNamespace(dev_stats=devices))
+    assert busy_seconds(metadata) == pytest.approx(micros / 1e6)
+
+
+def test_the_table_keeps_the_rows_that_were_not_measured_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "DOCS", tmp_path)
+    monkeypatch.setattr(table, "machine", lambda: "this machine")
+    page = tmp_path / "performance.md"
+    page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    table.write([table.Row(2, "two, and a comma", "0.5", "≤ 1", "x"), table.Row(1, "one", "3", "≤ 4", "y")])
+    table.write([table.Row(2, "two, and a comma", "0.6", "≤ 1", "z")])
+    text = page.read_text()
+    assert text.startswith(f"before\n{table.BEGIN}\nthis machine\n")
+    assert text.endswith(f"{table.END}\nafter\n")
+    assert "old" not in text
+    rows = [line for line in text.splitlines() if line[:3] in ("| 1", "| 2")]
+    assert [row.split(" | ")[:3] for row in rows] == [["| 1", "one", "3"], ["| 2", "two, and a comma", "0.6"]]
