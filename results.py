@@ -23,7 +23,7 @@ from config import Config
 from mnist_data import CLASS_NAMES
 from pictures import clusters
 from running.run_folder import RunFolderError, finished_step, read_json, write_json, write_whole
-from visualize import DATASET_TITLES
+from visualize import DATASET_TITLES, told_apart
 
 # What a run was asked for, the same for all seeds of a config, and what was measured in it: column → format.
 ASKED_FOR = {"lambda": "g", "lambda_eff": "g", "dataset": "", "steps": ",", "training_images": ",", "precision": ""}
@@ -193,7 +193,8 @@ def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) 
 
 def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
     first_seeds = list({run.name: run for run in reversed(runs)}.values())[::-1]
-    figure = clusters.figure([panel(run, split) for run in first_seeds], common_scale=common_scale)
+    panels = told_apart([panel(run, split) for run in first_seeds], [run.name for run in first_seeds])
+    figure = clusters.figure(panels, common_scale=common_scale)
     return clusters.encoded(figure, "png", small=True)
 
 

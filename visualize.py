@@ -63,7 +63,8 @@ def draw_panels(
 
 def _draw(run_folders, stem, splits, common_scale, limits, format, out) -> list[Path]:
     """Reads and draws everything before it writes anything."""
-    panels = {split: _told_apart([read_panel(run, split) for run in run_folders], run_folders) for split in splits}
+    names = [run.resolve().name for run in run_folders]
+    panels = {split: told_apart([read_panel(run, split) for run in run_folders], names) for split in splits}
     if common_scale and limits is None:
         limits = clusters.limits_of([panel for row in panels.values() for panel in row])
     drawn = {split: clusters.figure(row, limits=limits) for split, row in panels.items()}
@@ -164,12 +165,12 @@ def _reason(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _told_apart(panels: list[clusters.Panel], run_folders: Sequence[Path]) -> list[clusters.Panel]:
-    """The panels, with the run's name under the titles whose first line another run has too."""
+def told_apart(panels: Sequence[clusters.Panel], names: Sequence[str]) -> list[clusters.Panel]:
+    """The panels, with its run's name under each title whose first line another has too."""
     heads = [panel.title.split("\n")[0] for panel in panels]
-    names = [run.resolve().name.replace("$", r"\$") for run in run_folders]  # a title is read as mathtext
     return [
-        panel._replace(title=f"{panel.title}\n{name}") if heads.count(head) > 1 else panel
+        # A title is read as mathtext.
+        panel._replace(title="\n".join([panel.title, name.replace("$", r"\$")])) if heads.count(head) > 1 else panel
         for panel, head, name in zip(panels, heads, names, strict=True)
     ]
 

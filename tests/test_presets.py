@@ -145,6 +145,24 @@ def test_the_quickstart_is_a_fast_config_on_any_data_and_watched():
     assert differing == {"dataset", "validation_fraction", "evaluate_every_steps"}
 
 
+def test_the_differences_are_one_setting_each_from_the_paper_to_the_blog():
+    read = {path.stem: dataclasses.asdict(config.load(path)) for path in (CONFIGS / "differences").glob("*.yaml")}
+    blog, paper = (
+        dataclasses.asdict(config.Config()),
+        dataclasses.asdict(config.load(CONFIGS / "paper/lambda_0.1.yaml")),
+    )
+    base = read.pop("paper")
+    assert {name for name in base if base[name] != paper[name]} == {"steps", "schedule", "multi_step_at"}
+    assert base["steps"] < min(paper["multi_step_at"])  # the paper's rate has not dropped by then
+    differing = {stem: {name for name in base if base[name] != settings[name]} for stem, settings in read.items()}
+    assert differing == {
+        "batch_norm": {"batch_norm"}, "classifier_bias": {"classifier_bias"}, "prelu_start": {"prelu_start"},
+        "reduction": {"center_loss_reduction"},
+    }  # fmt: skip
+    for stem, (name,) in differing.items():
+        assert read[stem][name] == blog[name]
+
+
 def test_fast(started):
     _, handles, session = started("fast/lambda_eff_1")
     for step, rate, weight in ((0, 0.006 / 25, 0), (450, 0.006, (450 / 1200) ** 3), (1200, None, 1), (1500, 6e-7, 1)):
