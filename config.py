@@ -5,8 +5,10 @@ The defaults are the blog's recipe with lambda = 0.01. A file in `configs/` hold
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,13 +112,13 @@ class Config:
 
     # --- the run
     log_every_steps: PositiveCount = 100
-    """steps between rows of metrics.csv, and lines or events"""
+    """steps between rows of metrics.csv, between printed lines, and between TensorBoard's events"""
     evaluate_every_steps: PositiveCount = 1000
     """steps between evaluations of the whole validation split"""
     checkpoint_every_steps: PositiveCount = 1000
     """steps between checkpoints"""
     snapshot_steps: tuple[Count, ...] | None = None
-    """steps at which 2,000 test images are seen, for the animation alone; by default 40, on a logarithmic scale"""
+    """steps at which 2,000 test images are seen, for the animation alone; by default up to 39, ever farther apart"""
     output_dir: str = "outputs"
     """folder that gets the run's folder"""
     run_name: str | None = None
@@ -210,19 +212,28 @@ def resolve_precision(precision: str) -> str:
 
 
 def resolve_snapshot_steps(snapshot_steps: tuple[int, ...] | None, steps: int) -> tuple[int, ...]:
-    """Where nothing is said: step 0, and 39 steps of which each is the same factor later than the one before."""
+    """Where nothing is said: step 0, and up to 38 of which each is the same factor later, but for rounding."""
     if snapshot_steps is not None:
         return snapshot_steps
     return tuple(sorted({0} | {round(steps ** (i / 38)) for i in range(39)}))
 
 
 def load(path: Path) -> Config:
-    """The settings of a YAML file over the defaults.
+    """The settings of a run, from its config.yaml.
 
     Raises:
-        SystemExit: as parse_command_line.
+        ValueError: if it can't be read, is cut short, or anything in it is unknown or out of range; the message names
+            the file and the field.
     """
-    return _config(_parser().parse_args(["--config", str(path)]))
+    parser = _parser()
+    parser.exit_on_error = False
+    try:
+        config = _config(parser.parse_args(["--config", str(path)]))
+    except (argparse.ArgumentError, ValueError, OSError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from error
+    if config.run_name is None:  # the last that is written there; without the rest, defaults would be taken for it
+        raise ValueError(f"{path}: damaged (it ends before run_name)")
+    return config
 
 
 def to_yaml(config: Config) -> str:
@@ -243,9 +254,33 @@ class _Dumper(yaml.SafeDumper):
 _Dumper.add_representer(_Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'"))
 
 
-def _parser() -> jsonargparse.ArgumentParser:
+_load_yaml_as_usual = jsonargparse.get_loader("yaml")
+
+
+def _load_yaml(text: str) -> object:
+    """As usual, but for two surprises.
+
+    A number may be beyond Python's int or float, which would end in their own errors: where one is so long, all of the
+    text stays text. The settings' types read numbers from text too, and what is wrong they refuse by name. And a run
+    may be named #1, which is no comment, that is null, but text.
+    """
+    if re.search(r"[\w:]{300}", text):
+        return yaml.load(text, Loader=yaml.BaseLoader)
+    loaded = _load_yaml_as_usual(text)
+    return text if loaded is None and text.strip().lower() not in ("", "~", "null") else loaded
+
+
+class _Parser(jsonargparse.ArgumentParser):
+    """Repeats no more than the beginning of what is very long."""
+
+    def error(self, message, ex=None):
+        super().error(re.sub(r"(\S{100})\S{400,}", r"\1…", message), ex)
+
+
+def _parser() -> _Parser:
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = jsonargparse.ArgumentParser(
+    jsonargparse.set_loader("yaml", _load_yaml, (yaml.YAMLError,))
+    parser = _Parser(
         prog="train_mnist.py",
         description="Trains LeNet++ with center loss and draws its 2-D features.",
         allow_abbrev=False,

@@ -58,7 +58,8 @@ def write_metrics(run: Path, config: Config, data_source: str) -> dict[str, obje
                     features, labels, saved["classifier_weights"], saved["classifier_bias"]
                 )
             }
-    splits["test"]["silhouette"] = metrics.silhouette(features, labels)  # of the split that was read last
+            if split == "test":  # of so many images as in the other it would take minutes
+                splits[split]["silhouette"] = metrics.silhouette(features, labels)
 
     sessions = run_folder.read_table(run / "sessions.csv")
     timed_steps = sum(int(row["steps"]) for row in sessions)

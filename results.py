@@ -11,7 +11,6 @@ import csv
 import dataclasses
 import io
 import statistics
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +19,9 @@ import numpy as np
 
 import config as settings
 from config import Config
-from mnist_data import CLASS_NAMES
 from pictures import clusters
-from running.run_folder import RunFolderError, finished_step, read_json, write_json, write_whole
-from visualize import DATASET_TITLES, told_apart
+from running.run_folder import RunFolderError, finished_step, read_json, write_bytes, write_json
+from visualize import read_features, told_apart
 
 # What a run was asked for, the same for all seeds of a config, and what was measured in it: column → format.
 ASKED_FOR = {"lambda": "g", "lambda_eff": "g", "dataset": "", "steps": ",", "training_images": ",", "precision": ""}
@@ -158,26 +156,8 @@ def _head(columns: list[str]) -> list[str]:
 
 
 def panel(run: Run, split: str) -> clusters.Panel:
-    """One subplot, titled with data, lambda, seed and accuracy.
-
-    Raises:
-        RunFolderError: if the file of the features is missing or damaged.
-    """
-    path, config = run.features[split], run.config
-    weight = config.center_loss_weight
-    head = f"λ = {weight:g} (λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})" if weight else "softmax"
-    title = (
-        f"{DATASET_TITLES[config.dataset]} {split} · {head}\n"
-        f"step {run.metrics['step']:,} · seed {config.seed} · accuracy {run.metrics[split]['accuracy']:.2%}"
-    )
-    try:
-        with np.load(path, allow_pickle=False) as saved:
-            features, labels, centers = (saved[name] for name in ("features", "labels", "centers"))
-        drawn = clusters.Panel(features.astype(np.float32), labels, centers, CLASS_NAMES[config.dataset], title)
-        clusters.check(drawn)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunFolderError(f"{path}: missing or damaged ({error}); remove its run and have it made anew") from error
-    return drawn
+    """One subplot; raises RunFolderError if the file of the features is missing or damaged."""
+    return read_features(run.features[split], run.config, f" {split}", "remove its run and have it made anew")
 
 
 def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) -> list[Path]:
@@ -185,9 +165,8 @@ def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) 
     contents = {f"panel_{split}.png": _panel_figure(runs, split, common_scale) for split in runs[0].features}
     contents["results.csv"] = table_csv(runs).encode()
     contents["results.md"] = table_markdown(title, runs).encode()
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        _write(folder / name, content)
+        write_bytes(folder / name, content)
     return [folder / name for name in contents]
 
 
@@ -209,14 +188,13 @@ def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Pat
     packed = [(run, _packed(run)) for run in runs]
     for run, content in packed:
         path = folder / run.name / f"seed_{run.config.seed}.npz"
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Where this machine has its data and outputs tells nobody anything.
         config = dataclasses.replace(run.config, data_dir="data", output_dir="outputs")
         source = run.metrics["data_source"].replace(str(Path(run.config.data_dir)), "data")
-        _write(path.with_suffix(".config.yaml"), settings.to_yaml(config).encode())
+        write_bytes(path.with_suffix(".config.yaml"), settings.to_yaml(config).encode())
         write_json(path.with_suffix(".metrics.json"), run.metrics | {"data_source": source})
-        _write(path, content)
-    _write(folder / "panel_train.png", _panel_figure(runs, "train", common_scale))
+        write_bytes(path, content)
+    write_bytes(folder / "panel_train.png", _panel_figure(runs, "train", common_scale))
     return [folder / "panel_train.png", *write(folder, folder.name, read_export(folder), common_scale=common_scale)]
 
 
@@ -241,8 +219,3 @@ def _packed(run: Run) -> bytes:
             step=saved["step"],
         )
     return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with write_whole(path) as temporary:
-        temporary.write_bytes(content)

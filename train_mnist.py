@@ -15,7 +15,6 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -245,6 +244,8 @@ def train(
     with signals.deferred():
         with progress, opened as session:
             for step in range(start.step, config.steps + 1):
+                if session.should_stop():  # before an evaluation: the run that goes on from here begins with it
+                    break
                 due = step > 0 and (step % config.evaluate_every_steps == 0 or step == config.steps)
                 if due and len(validation.labels):
                     seen = session.run_step_fn(validate)  # fires no training hook
@@ -255,7 +256,7 @@ def train(
                     seen = session.run_step_fn(lambda step_context: evaluate(step_context.session, graph, watched))
                     path = folder / "snapshots" / f"{step:09d}.npz"
                     report.write_features(path, **seen.arrays(), labels=watched.labels, step=step)
-                if step == config.steps or session.should_stop():
+                if step == config.steps:
                     break
                 index = next(order)
                 images = shifted(training.images[index], config.augment_shift, config.seed, step)
@@ -267,18 +268,17 @@ def train(
             )
 
 
-def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.ndarray]], names: Sequence[str]) -> None:
+def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.ndarray]]) -> None:
     """Writes features_<split>.npz: every image of the split seen by the newest checkpoint of the run in `folder`.
 
     Args:
         graph: as built.
         folder: the run's.
         splits: by name, the images with their [N] indices into the data set's split.
-        names: of the C classes.
     """
     found = checkpoints.newest_whole(folder / "checkpoints")
     reader = tf.compat.v1.train.NewCheckpointReader(found.path)
-    kernel, bias = (f"lenet/classifier/{name}" for name in ("kernel", "bias"))
+    weights, bias = reader.get_tensor("lenet/classifier/kernel"), "lenet/classifier/bias"
     with tf.compat.v1.Session() as session:
         graph.saver.restore(session, found.path)
         for name, (split, index) in splits.items():
@@ -288,10 +288,9 @@ def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.n
                 **seen.arrays(),
                 labels=split.labels,
                 index=index,
-                classifier_weights=reader.get_tensor(kernel),
-                classifier_bias=reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros(len(names), "f"),
+                classifier_weights=weights,
+                classifier_bias=reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros_like(weights[0]),
                 step=found.step,
-                class_names=np.array(names),
             )
 
 
@@ -341,12 +340,13 @@ def run(command: CommandLine, signals: StopSignals) -> None:
             graph = build_graph(config, len(data.class_names))
             train(graph, config, splits, folder, start, signals)
             whole = {"train": (splits["train"], trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
-            extract(graph, folder, whole, data.class_names)
+            extract(graph, folder, whole)
         pictures = visualize.draw_run(folder)
         test = report.write_metrics(folder, config, data.source)["test"]
+        ratio = "infinite" if test["inter_over_intra"] is None else f"{test['inter_over_intra']:.1f}"
         print(
             f"test: accuracy {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest "
-            f"learned center; smallest inter-class / mean intra-class distance {test['inter_over_intra'] or 0:.1f}"
+            f"learned center; smallest inter-class / mean intra-class distance {ratio}"
         )
         print("pictures:", *pictures)
 
@@ -361,7 +361,7 @@ def main(arguments: list[str] | None = None) -> int:
     except hooks.NonFiniteError as error:
         print(
             f"error: diverged at {error}\nThe newest checkpoint is from before. Try a smaller --learning_rate or "
-            f"--center_loss_weight, or a warm-up of it: {again} --learning_rate …",
+            f"--center_loss_weight: {again} --learning_rate …",
             file=sys.stderr,
         )
         return 3

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import jsonargparse
 import numpy as np
-import yaml
 
-from config import Config
+from config import Config, load
 from mnist_data import CLASS_NAMES
 from pictures import animation, clusters
-from running.run_folder import RunFolderError, write_whole
+from running.run_folder import RunFolderError, write_bytes
 
 DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}
 
@@ -67,21 +66,18 @@ def _draw(run_folders, stem, splits, common_scale, limits, format, out) -> list[
     panels = {split: told_apart([read_panel(run, split) for run in run_folders], names) for split in splits}
     if common_scale and limits is None:
         limits = clusters.limits_of([panel for row in panels.values() for panel in row])
-    drawn = {split: clusters.figure(row, limits=limits) for split, row in panels.items()}
-    return _write({out / f"{stem}_{s}.{format}": clusters.encoded(figure, format) for s, figure in drawn.items()})
-
-
-def _write(contents: Mapping[Path, bytes]) -> list[Path]:
-    for path, content in contents.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with write_whole(path) as temporary:
-            temporary.write_bytes(content)
-    return list(contents)
+    drawn = [clusters.encoded(clusters.figure(row, limits=limits), format) for row in panels.values()]
+    paths = [out / f"{stem}_{split}.{format}" for split in splits]
+    for path, content in zip(paths, drawn, strict=True):
+        write_bytes(path, content)
+    return paths
 
 
 def draw_animation(run_folder: Path, *, out: Path | None = None) -> list[Path]:
     """Writes `animation.gif`, one run's snapshots in motion, to `out` or the run folder; raises as `read_snapshots`."""
-    return _write({(out or run_folder) / "animation.gif": animation.gif(read_snapshots(run_folder))})
+    path = (out or run_folder) / "animation.gif"
+    write_bytes(path, animation.gif(read_snapshots(run_folder)))
+    return [path]
 
 
 def read_snapshots(run_folder: Path) -> list[clusters.Panel]:
@@ -90,79 +86,72 @@ def read_snapshots(run_folder: Path) -> list[clusters.Panel]:
     Raises:
         RunFolderError: if there is none, or a file is missing or damaged; the message names it and the next step.
     """
-    dataset, config = _read_settings(run_folder)
-    finished = (run_folder / "features_test.npz").exists()
-    class_names = read_panel(run_folder, "test").class_names if finished else CLASS_NAMES.get(dataset, ())
-    panels = []
-    for path in sorted((run_folder / "snapshots").glob("[0-9]*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                panels.append(_panel(arrays, class_names, dataset, config, f", {len(arrays['labels']):,} test images"))
-        except Exception as error:
-            raise RunFolderError(f"{path}: damaged ({_reason(error)}); delete it to animate the others") from error
-    if not panels:
+    config = _read_settings(run_folder)
+    paths = sorted((run_folder / "snapshots").glob("[0-9]*.npz"))
+    if not paths:
         raise RunFolderError(f"{run_folder}: no snapshots; train a run with snapshot_steps left at its default")
-    return panels
+    return [read_features(path, config, ", {:,} test images", "delete it to animate the others") for path in paths]
 
 
 def read_panel(run_folder: Path, split: str) -> clusters.Panel:
-    """One split of a run as it is drawn, titled with what tells runs apart: data, lambda, step, accuracy.
+    """One split of a run as it is drawn.
 
     Raises:
         RunFolderError: if a file is missing or damaged; the message names it and the next step.
     """
-    dataset, config = _read_settings(run_folder)
+    config = _read_settings(run_folder)
     path = run_folder / f"features_{split}.npz"
     resume = f"python train_mnist.py --resume {shlex.quote(str(run_folder))}"
+    if not path.exists():
+        raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}")
+    return read_features(path, config, f" {split}", f"delete metrics.json there and have it written again: {resume}")
+
+
+def read_features(path: Path, config: Config, shown: str, advice: str) -> clusters.Panel:
+    """A file of features, checked, and titled with what tells runs apart: data, lambda, step, seed, accuracy.
+
+    Args:
+        path: npz with `features`, `labels`, `predictions`, `centers` and `step`.
+        config: of its run.
+        shown: follows the name of the data set in the title; may hold a format for the number of images.
+        advice: what to do if the file is damaged.
+
+    Raises:
+        RunFolderError: if it is missing or damaged.
+    """
+    # Whatever a damaged file makes the zip and NumPy readers raise, it is the file that is at fault.
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return _panel(arrays, tuple(map(str, arrays["class_names"])), dataset, config, f" {split}")
-    except FileNotFoundError:
-        raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}") from None
-    except Exception as error:
-        raise RunFolderError(
-            f"{path}: damaged ({_reason(error)}); delete metrics.json there and have it written again: {resume}"
-        ) from error
-
-
-def _read_settings(run_folder: Path) -> tuple[str, Config]:
-    """The data set's name, and the settings that the effective lambda comes from."""
-    if not run_folder.is_dir():
-        raise RunFolderError(f"{run_folder}: no such run folder; see the folders in {run_folder.parent}/")
-    path = run_folder / "config.yaml"
-    # Whatever a damaged file makes the YAML, zip and NumPy readers raise, it is the file that is at fault.
-    try:
-        with path.open(encoding="utf-8") as file:
-            settings = yaml.safe_load(file)
-        return settings["dataset"], Config(
-            center_loss_weight=float(settings["center_loss_weight"]),
-            center_loss_reduction=settings["center_loss_reduction"],
-            batch_size=int(settings["batch_size"]),
+            labels, predictions, centers = (arrays[name] for name in ("labels", "predictions", "centers"))
+            features, step = arrays["features"].astype(np.float32), int(arrays["step"])  # an export has float16
+        if predictions.shape != labels.shape:
+            raise ValueError(f"predictions: expected shape {labels.shape} as the labels, got {predictions.shape}")
+        weight, accuracy = config.center_loss_weight, np.mean(predictions == labels)
+        head = f"λ = {weight:g} (λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})" if weight else "softmax"
+        title = (
+            f"{DATASET_TITLES[config.dataset]}{shown.format(len(labels))} · {head}\n"
+            f"step {step:,} · seed {config.seed} · accuracy {accuracy:.2%}"
         )
-    except FileNotFoundError:
-        raise RunFolderError(f"{path}: missing; is {run_folder} a run folder of train_mnist.py?") from None
+        panel = clusters.Panel(features, labels, centers, CLASS_NAMES[config.dataset], title)
+        clusters.check(panel)
     except Exception as error:
-        raise RunFolderError(f"{path}: damaged ({_reason(error)}); draw another run, or train this one anew") from error
-
-
-def _panel(arrays, class_names, dataset, config, shown) -> clusters.Panel:
-    """The arrays of a features file, checked and titled; `shown` follows the data set's name."""
-    features, labels, predictions = (arrays[name] for name in ("features", "labels", "predictions"))
-    if predictions.shape != labels.shape:
-        raise ValueError(f"predictions: expected shape {labels.shape} as the labels, got {predictions.shape}")
-    title = (
-        f"{DATASET_TITLES.get(dataset, dataset)}{shown} · λ = {config.center_loss_weight:g} "
-        f"(λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})\n"
-        f"step {int(arrays['step']):,} · accuracy {100 * np.mean(predictions == labels):.2f} %"
-    )
-    panel = clusters.Panel(features, labels, arrays["centers"], class_names, title)
-    clusters.check(panel)
+        state = "damaged" if path.exists() else "missing"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunFolderError(f"{path}: {state} ({reason}); {advice}") from error
     return panel
 
 
-def _reason(error: Exception) -> str:
-    """The error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+def _read_settings(run_folder: Path) -> Config:
+    if not run_folder.is_dir():
+        raise RunFolderError(f"{run_folder}: no such run folder; see the folders in {run_folder.parent}/")
+    path = run_folder / "config.yaml"
+    if not path.is_file():
+        raise RunFolderError(f"{path}: missing; is {run_folder} a run folder of train_mnist.py?")
+    try:
+        return load(path)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(f"{reason}; draw another run, or train this one anew") from error
 
 
 def told_apart(panels: Sequence[clusters.Panel], names: Sequence[str]) -> list[clusters.Panel]:

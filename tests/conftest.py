@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("patient", deadline=None)  # times on a busy machine say nothing
+settings.load_profile("patient")
 ROOT = Path(__file__).resolve().parent.parent
 
 

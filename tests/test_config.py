@@ -12,6 +12,13 @@ from hypothesis import strategies as st
 from config import RESUMABLE, Config, load, parse_command_line, resolve_precision, resolve_snapshot_steps, to_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def read(path: Path) -> Config:
+    """The settings of a file as `--config` takes them."""
+    return parse_command_line(["--config", str(path)]).config
+
+
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 BLOG = {  # the recipe of the blog's repository, and what it leaves open
     "dataset": "mnist",
@@ -106,7 +113,7 @@ def test_without_arguments_the_defaults_apply():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_file_in_configs_loads_and_holds_only_differences(path):
     written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    config = load(path)
+    config = read(path)
     # The files of a folder differ in lambda, so each of them says it.
     spared = {"center_loss_weight"} if path.parent.name in ("blog", "paper", "fast") else set()
     assert changed(config).keys() >= written.keys() - spared, "a line that says the default"
@@ -151,7 +158,22 @@ def test_yaml_round_trip(tmp_path, drops, **values):
     config = Config(multi_step_at=drops, **values)
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(config), encoding="utf-8")
+    assert read(path) == config
+
+
+def test_a_runs_settings_are_whole_or_refused(tmp_path):
+    path, config = tmp_path / "config.yaml", Config(steps=7, run_name="a run")
+    text = to_yaml(config)
+    path.write_text(text, encoding="utf-8")
     assert load(path) == config
+    lines = text.splitlines(keepends=True)
+    for kept in (0, 1, len(lines) // 2, len(lines) - 1):
+        path.write_text("".join(lines[:kept]), encoding="utf-8")
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: damaged"):
+            load(path)
+    path.write_text(text.replace("steps: 7", "steps: -7"), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"(?s)config.yaml: damaged .*steps"):
+        load(path)
 
 
 def test_yaml_names_every_setting():
@@ -163,6 +185,11 @@ def test_a_run_named_like_a_number_can_be_resumed(tmp_path):
     command.run_folder.mkdir()
     (command.run_folder / "config.yaml").write_text(to_yaml(command.config), encoding="utf-8")
     assert parse_command_line(["--resume", str(command.run_folder)]).config.run_name == "1e-3"
+
+
+@pytest.mark.parametrize("name", ["#1", "#no: comment", "a #b", "a: b", "- a", "[a", "~a", "%a", "&a", "*a", "!a"])
+def test_a_runs_name_is_taken_as_it_is(name):
+    assert parse_command_line([f"--run_name={name}"]).run_folder.name == name
 
 
 def test_file_goes_over_the_default_and_option_over_the_file(a_file):
@@ -226,6 +253,20 @@ def test_hostile_value_is_refused_by_name(source, name, value, refused, a_file):
     assert name in message
 
 
+@pytest.mark.parametrize("value", ["9" * 400, "9" * 5000, "1" + ":10" * 300], ids=["beyond float", "int", "base 60"])
+@pytest.mark.parametrize("name", ["steps", "learning_rate", "channels", "batch_norm", "precision"])
+def test_a_huge_number_is_refused_by_name_and_briefly(name, value, refused, a_file):
+    for message in (refused(f"--{name}={value}"), refused("--config", a_file(f"{name}: {value}\n"))):
+        assert name in message
+        assert len(message) < 1300
+
+
+@pytest.mark.parametrize("name", ["blog/lambda_0.01", "paper/softmax", "quickstart"])
+def test_a_long_word_in_a_file_changes_no_value(name, a_file):
+    config = read(ROOT / "configs" / f"{name}.yaml")
+    assert read(a_file(f"{to_yaml(config)}# {'a' * 400}\n")) == config
+
+
 @pytest.mark.parametrize("name", ["run_name", "data_dir", "output_dir"])
 def test_empty_text_is_refused_by_name(name, refused, a_file):
     assert name in refused(f"--{name}=")
@@ -244,6 +285,7 @@ def test_multi_step_needs_steps(refused):
         ("[1, 2]\n", "config"),
         ("5\n", "config"),
         ("", "config"),
+        ("# steps: 5\n", "config"),
         ("steps: [\n", "config"),
         ("\tsteps: 1\n", "config"),
         (b"run_name: caf\xe9\n", "UTF-8"),

@@ -60,7 +60,7 @@ def test_distances_of_classes_that_are_points():
     assert got["inter_over_intra"] == float("inf")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.floats(-3, 3))
 def test_distances_turn_with_the_features_and_grow_with_them(seed, angle):
     random = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ from mnist_data import DataError, batches, load, read_idx, shifted, stratified_s
 ROOT = Path(mnist_data.__file__).parent
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = STEMS
-quick = settings(max_examples=100, deadline=None)
+quick = settings(max_examples=100)
 
 
 def images_of(count: int) -> np.ndarray:

@@ -258,7 +258,7 @@ def test_a_run_leaves_every_documented_file(finished_run):
     with np.load(run / "features_test.npz", allow_pickle=False) as saved:
         assert {key: saved[key].shape for key in saved} == {
             "features": (359, 2), "labels": (359,), "predictions": (359,), "index": (359,), "centers": (10, 2),
-            "classifier_weights": (2, 10), "classifier_bias": (10,), "step": (), "class_names": (10,),
+            "classifier_weights": (2, 10), "classifier_bias": (10,), "step": (),
         }  # fmt: skip
         logits = saved["features"] @ saved["classifier_weights"] + saved["classifier_bias"]
         np.testing.assert_array_equal(logits.argmax(axis=1), saved["predictions"])
@@ -365,6 +365,37 @@ def test_a_signal_checkpoints_and_the_resumed_run_equals_the_whole_one(finished_
     assert f"going on from step {stopped_at}" in done.stdout
     whole = rows(run / "metrics.csv")
     assert rows(tmp_path / "stopped" / "metrics.csv")[: len(whole)] == whole
+
+
+SIGNAL_IN_STEP_10 = """
+import os, signal, sys, train_mnist
+
+def shifted(images, pixels, seed, step):
+    if step == 9:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return images
+
+train_mnist.shifted = shifted
+sys.exit(train_mnist.main(sys.argv[1:]))
+"""
+
+
+def test_a_signal_does_not_wait_for_an_evaluation_which_the_resumed_run_makes_up_for(
+    finished_run, run_script, tmp_path
+):
+    run, _ = finished_run
+    words = [*TINY_RUN, "--steps", "30", "--output_dir", str(tmp_path), "--run_name", "stopped"]
+    stopped = subprocess.run(
+        [sys.executable, "-c", SIGNAL_IN_STEP_10, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert stopped.returncode == 143, stopped.stderr
+    assert train_mnist.checkpoints.newest_whole(tmp_path / "stopped" / "checkpoints").step == 10
+    assert not (tmp_path / "stopped" / "validation.csv").exists()
+    done = run_script("train_mnist.py", "--resume", tmp_path / "stopped")
+    assert done.returncode == 0, done.stderr
+    assert checkpoint_arrays(tmp_path / "stopped", 30) == checkpoint_arrays(run, 30)
+    for name in ("metrics.csv", "validation.csv"):
+        assert (tmp_path / "stopped" / name).read_bytes() == (run / name).read_bytes(), name
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_at_step_0_and_says_so(finished_run, run_script, tmp_path):

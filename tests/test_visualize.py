@@ -15,7 +15,7 @@ def make_run(folder: Path, *, seed=0, scale=10.0, points=200, step=16000, **sett
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     config = {"dataset": "mnist", "center_loss_weight": 0.01, "center_loss_reduction": "sum", "batch_size": 100}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"steps": 16000, "run_name": None} | settings))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"steps": 16000, "run_name": "run"} | settings))
     centers = rng.uniform(-scale, scale, (10, 2)).astype(np.float32)
     for split, spread in (("train", 0.05), ("test", 0.2)):
         labels = rng.integers(0, 10, points)
@@ -26,7 +26,6 @@ def make_run(folder: Path, *, seed=0, scale=10.0, points=200, step=16000, **sett
             folder / f"features_{split}.npz",
             features=features, labels=labels, predictions=predictions, index=np.arange(points), centers=centers,
             classifier_weights=np.zeros((2, 10)), classifier_bias=np.zeros(10), step=step,
-            class_names=np.array(list("0123456789")),
         )  # fmt: skip
     return folder
 
@@ -102,7 +101,7 @@ def test_tensorflow_is_not_imported(run_script):
 
 def test_title_tells_data_split_lambdas_step_and_accuracy(tmp_path):
     title = visualize.read_panel(make_run(tmp_path / "a"), "test").title
-    assert title == "MNIST test · λ = 0.01 (λ$_\\mathrm{eff}$ = 1)\nstep 16,000 · accuracy 99.00 %"
+    assert title == "MNIST test · λ = 0.01 (λ$_\\mathrm{eff}$ = 1)\nstep 16,000 · seed 0 · accuracy 99.00%"
 
 
 def test_lambda_eff_of_the_mean_is_lambda(tmp_path):
@@ -145,7 +144,7 @@ def test_panels_have_one_subplot_a_run(tmp_path, drawn, capsys):
     for figure in drawn:
         assert len({limits(axes) for axes in figure.axes}) == 1
         for title, weight in zip(titles(figure), weights, strict=True):
-            assert f"λ = {weight:g} " in title
+            assert (f"λ = {weight:g} " if weight else "softmax") in title
             assert title.count("\n") == 1
 
 
@@ -221,7 +220,7 @@ def test_flipped_bits_in_features_are_noticed(tmp_path):
         ({"features": np.zeros((200, 64))}, "2-D feature layer"),
         ({"predictions": np.zeros(1, int)}, "predictions: expected shape (200,)"),
         ({"centers": None}, "centers"),
-        ({"class_names": np.array([{}, {}], dtype=object)}, "allow_pickle"),
+        ({"labels": np.array([{}] * 200, dtype=object)}, "allow_pickle"),
     ],
 )
 def test_wrong_arrays_name_the_file(tmp_path, capsys, changes, message):
@@ -314,12 +313,13 @@ def test_snapshots_are_in_the_order_of_training_and_titled(tmp_path):
     (run / "snapshots" / ".partial-x.npz").touch()  # of a run that goes on
     panels = visualize.read_snapshots(run)
     head = "MNIST, 200 test images · λ = 0.01 (λ$_\\mathrm{eff}$ = 1)\nstep "
-    assert [panel.title for panel in panels] == [f"{head}{n} · accuracy 99.00 %" for n in ("0", "1", "8", "1,500")]
+    assert [panel.title for panel in panels] == [
+        f"{head}{n} · seed 0 · accuracy 99.00%" for n in ("0", "1", "8", "1,500")
+    ]
 
 
 def test_snapshots_of_an_unfinished_run_have_the_names_of_its_data_set(tmp_path):
     run = add_snapshots(make_run(tmp_path / "run", dataset="fashion_mnist"))
-    assert visualize.read_snapshots(run)[0].class_names == tuple("0123456789"), "those of features_test.npz"
     (run / "features_test.npz").unlink()
     assert visualize.read_snapshots(run)[0].class_names[9] == "Ankle boot"
 
