@@ -17,13 +17,18 @@ CHANNELS = 2 * (32 + 64 + 128)  # of the six convolutions together
 FEATURE = 3 * 3 * 128 * 2 + 2
 
 
+def read(name: str) -> config.Config:
+    """The settings of a file in configs/, by its path without the ending."""
+    return config.parse_command_line(["--config", str(CONFIGS / f"{name}.yaml")]).config
+
+
 @pytest.fixture
 def started():
     """Builds a preset's graph and initializes it: the settings, the handles and the session."""
     sessions = []
 
     def start(name):
-        settings = config.load(CONFIGS / f"{name}.yaml")
+        settings = read(name)
         settings = dataclasses.replace(settings, precision=config.resolve_precision(settings.precision))
         graph = tf.Graph()
         with graph.as_default():
@@ -122,7 +127,7 @@ def test_the_third_pool_of_the_paper_is_three_wide(started):
     ],
 )  # fmt: skip
 def test_weights_and_steps(name, weight, weight_eff, steps):
-    settings = config.load(CONFIGS / f"{name}.yaml")
+    settings = read(name)
     assert settings.center_loss_weight == weight
     assert settings.lambda_eff == pytest.approx(weight_eff)
     assert settings.steps == steps
@@ -138,29 +143,27 @@ def test_the_files_of_a_preset_are_identical_but_for_the_weight(preset, count):
 
 
 def test_the_quickstart_is_a_fast_config_on_any_data_and_watched():
-    quickstart, fast = (
-        dataclasses.asdict(config.load(CONFIGS / name)) for name in ("quickstart.yaml", "fast/lambda_eff_1.yaml")
-    )
+    quickstart, fast = (dataclasses.asdict(read(name)) for name in ("quickstart", "fast/lambda_eff_1"))
     differing = {name for name in quickstart if quickstart[name] != fast[name]}
     assert differing == {"dataset", "validation_fraction", "evaluate_every_steps"}
 
 
 def test_the_differences_are_one_setting_each_from_the_paper_to_the_blog():
-    read = {path.stem: dataclasses.asdict(config.load(path)) for path in (CONFIGS / "differences").glob("*.yaml")}
-    blog, paper = (
-        dataclasses.asdict(config.Config()),
-        dataclasses.asdict(config.load(CONFIGS / "paper/lambda_0.1.yaml")),
-    )
-    base = read.pop("paper")
+    names = [path.stem for path in (CONFIGS / "differences").glob("*.yaml")]
+    differences = {name: dataclasses.asdict(read(f"differences/{name}")) for name in names}
+    blog, paper = dataclasses.asdict(config.Config()), dataclasses.asdict(read("paper/lambda_0.1"))
+    base = differences.pop("paper")
     assert {name for name in base if base[name] != paper[name]} == {"steps", "schedule", "multi_step_at"}
     assert base["steps"] < min(paper["multi_step_at"])  # the paper's rate has not dropped by then
-    differing = {stem: {name for name in base if base[name] != settings[name]} for stem, settings in read.items()}
+    differing = {
+        stem: {name for name in base if base[name] != settings[name]} for stem, settings in differences.items()
+    }
     assert differing == {
         "batch_norm": {"batch_norm"}, "classifier_bias": {"classifier_bias"}, "prelu_start": {"prelu_start"},
         "reduction": {"center_loss_reduction"},
     }  # fmt: skip
     for stem, (name,) in differing.items():
-        assert read[stem][name] == blog[name]
+        assert differences[stem][name] == blog[name]
 
 
 def test_fast(started):
@@ -181,6 +184,6 @@ def test_the_files_hold_only_what_differs_from_the_defaults():
     defaults = config.Config()
     for path in (CONFIGS / "paper").glob("*.yaml"):
         held = yaml.safe_load(path.read_text())
-        settings = config.parse_command_line(["--config", str(path)]).config
+        settings = read(f"paper/{path.stem}")
         same = {name for name in held if getattr(settings, name) == getattr(defaults, name)}
         assert same <= {"center_loss_weight"}, path  # said in each, since the files differ in it
