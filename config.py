@@ -175,6 +175,9 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
             change in a resumed run.
     """
     parser = _parser()
+    for word in (*arguments, os.environ.get("CENTERLOSS_DATA", "")):
+        if word != word.encode(errors="ignore").decode():  # neither YAML nor TensorFlow takes such a path
+            parser.error(f"{word!a}: not UTF-8 text")
     try:
         options = parser.parse_args(arguments)
         if options.resume is None:

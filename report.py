@@ -6,8 +6,10 @@ anyone can compute everything in it again.
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,6 +29,24 @@ def first_lines(config: Config, data_source: str, training: int, validation: int
         f"batch of {config.batch_size}): lambda {config.center_loss_weight:g}, lambda_eff {config.lambda_eff:g}; "
         f"alpha {config.center_alpha:g}\n"
         f"precision: {config.precision} in the convolutional stages"
+    )
+
+
+def collapse(values: Mapping[str, float], num_classes: int) -> str | None:
+    """Says so where all features are in one place and nothing is told apart; None elsewhere.
+
+    Args:
+        values: of one batch, `feature_spread` (feature units) and `cross_entropy` (nats) among them.
+        num_classes: C; a network that tells nothing apart has a cross entropy of ln C.
+    """
+    spread, chance = values["feature_spread"], math.log(num_classes)
+    # In the blog's recipe the spread is ten times this once the cross entropy has fallen by a tenth (step 200).
+    if not (spread < 0.05 and values["cross_entropy"] > chance - 0.1):
+        return None
+    return (
+        f"collapse: the features have been all but equal (spread {spread:.2g}) and the cross entropy near ln C = "
+        f"{chance:.2f}. The center loss outweighs the cross entropy: try a smaller --center_loss_weight, or let it "
+        "rise slowly by --center_loss_warmup_steps"
     )
 
 

@@ -165,6 +165,7 @@ def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) 
     contents = {f"panel_{split}.png": _panel_figure(runs, split, common_scale) for split in runs[0].features}
     contents["results.csv"] = table_csv(runs).encode()
     contents["results.md"] = table_markdown(title, runs).encode()
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_bytes(folder / name, content)
     return [folder / name for name in contents]
@@ -188,6 +189,7 @@ def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Pat
     packed = [(run, _packed(run)) for run in runs]
     for run, content in packed:
         path = folder / run.name / f"seed_{run.config.seed}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Where this machine has its data and outputs tells nobody anything.
         config = dataclasses.replace(run.config, data_dir="data", output_dir="outputs")
         source = run.metrics["data_source"].replace(str(Path(run.config.data_dir)), "data")

@@ -214,6 +214,7 @@ def train(
     rows = run_folder.TableFile(folder / "metrics.csv", keep_to=start.step)
     validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step - 1)  # evaluated again below
     shown = {"L_S": "cross_entropy", "L_C": "center_loss", "acc": "accuracy"}
+    collapse = functools.partial(report.collapse, num_classes=graph.centers.shape[0])
     progress = hooks.ProgressHook(graph.scalars, shown, start.step, config.steps, config.log_every_steps)
     opened = open_session(
         folder / "checkpoints",
@@ -221,7 +222,7 @@ def train(
         graph.saver,
         hooks.FiniteHook(graph.scalars),
         [
-            hooks.CollapseHook(graph.scalars, graph.centers.shape[0], PATIENCE, warn=print),
+            hooks.PatienceHook(graph.scalars, collapse, PATIENCE, warn=print),
             hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
             hooks.StopHook(signals),
             progress,

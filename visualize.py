@@ -68,6 +68,7 @@ def _draw(run_folders, stem, splits, common_scale, limits, format, out) -> list[
         limits = clusters.limits_of([panel for row in panels.values() for panel in row])
     drawn = [clusters.encoded(clusters.figure(row, limits=limits), format) for row in panels.values()]
     paths = [out / f"{stem}_{split}.{format}" for split in splits]
+    out.mkdir(parents=True, exist_ok=True)
     for path, content in zip(paths, drawn, strict=True):
         write_bytes(path, content)
     return paths
@@ -76,6 +77,7 @@ def _draw(run_folders, stem, splits, common_scale, limits, format, out) -> list[
 def draw_animation(run_folder: Path, *, out: Path | None = None) -> list[Path]:
     """Writes `animation.gif`, one run's snapshots in motion, to `out` or the run folder; raises as `read_snapshots`."""
     path = (out or run_folder) / "animation.gif"
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, animation.gif(read_snapshots(run_folder)))
     return [path]
 

@@ -1,4 +1,4 @@
-"""What rides along in a training session: finite check, collapse warning, table rows, progress, the stop.
+"""What rides along in a training session: finite check, patience, table rows, progress, the stop.
 
 Every hook takes the same `scalars`, tensors by name, which are fetched with each training step; `step` among them is
 the number of steps done before. They know nothing of what is trained.
@@ -81,33 +81,33 @@ class FiniteVariables(tf.compat.v1.train.CheckpointSaverListener):
             )
 
 
-class CollapseHook(ScalarsHook):
-    """Warns once when for `patience` steps on end the features are all but equal and nothing is learned.
+class PatienceHook(ScalarsHook):
+    """Warns once, when something has been wrong for `patience` steps on end.
 
     Args:
-        scalars: with `feature_spread` (feature units) and `cross_entropy` among them.
-        num_classes: C; a network that tells nothing apart has a cross entropy of ln C.
+        scalars: fetched with each step.
+        wrong: says from their values what is wrong, in words, or None.
         patience: steps on end.
         warn: called with the message.
     """
 
-    def __init__(self, scalars: Scalars, num_classes: int, patience: int, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        scalars: Scalars,
+        wrong: Callable[[Mapping[str, float]], str | None],
+        patience: int,
+        warn: Callable[[str], None],
+    ) -> None:
         super().__init__(scalars)
-        self._chance, self._patience, self._warn = math.log(num_classes), patience, warn
+        self._wrong, self._patience, self._warn = wrong, patience, warn
         self._steps, self._warned = 0, False
 
     def after_step(self, step, values):
-        # In the blog's recipe the spread is ten times this once the cross entropy has fallen by a tenth (step 200).
-        collapsed = values["feature_spread"] < 0.05 and values["cross_entropy"] > self._chance - 0.1
-        self._steps = self._steps + 1 if collapsed else 0
+        words = self._wrong(values)
+        self._steps = self._steps + 1 if words else 0
         if self._steps == self._patience and not self._warned:
             self._warned = True
-            self._warn(
-                f"warning: step {step}: collapse, for {self._patience} steps the features have been all but equal "
-                f"(spread {values['feature_spread']:.2g}) and the cross entropy near ln C = {self._chance:.2f}. "
-                "The center loss outweighs the cross entropy: try a smaller --center_loss_weight, "
-                "or let it rise slowly by --center_loss_warmup_steps"
-            )
+            self._warn(f"warning: step {step}: for {self._patience} steps on end, {words}")
 
 
 class TableHook(ScalarsHook):

@@ -21,6 +21,16 @@ class RunFolderError(Exception):
 
 
 @contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Gives `path` to an OSError that has none: writing to a full disk is told without one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` and renames it to `path` at the end; on an error nothing stays.
 
@@ -30,19 +40,19 @@ def write_whole(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
+        with _naming(path):
+            yield temporary
+            temporary.chmod(0o644)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes `content`, whole; missing folders on the way are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes `content`, whole."""
     with write_whole(path) as temporary:
         temporary.write_bytes(content)
 
@@ -130,7 +140,7 @@ class TableFile:
 
     def append(self, row: Mapping[str, object]) -> None:
         """Adds a row; the first one also writes the header. Floats are written so that they read back exactly."""
-        with self.path.open("a", encoding="utf-8", newline="") as file:
+        with _naming(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(row), lineterminator="\n")
             if file.tell() == 0:
                 writer.writeheader()

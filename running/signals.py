@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,12 +31,16 @@ class StopSignals:
     def __init__(self) -> None:
         self.received: int | None = None
         self._deferred = False
+        arrived, wakeup = os.pipe()
+        os.set_blocking(wakeup, False)
+        signal.set_wakeup_fd(wakeup)
+        threading.Thread(target=_end_at_the_second, args=(arrived,), daemon=True).start()
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, self._receive)
 
     def _receive(self, signum: int, frame: object) -> None:
         if self.received is not None:
-            os._exit(128 + signum)  # a second signal: the user does not want to wait for the checkpoint
+            os._exit(128 + signum)
         self.received = signum
         if not self._deferred:
             raise Stopped(signum)
@@ -50,3 +55,13 @@ class StopSignals:
             self._deferred = False
         if self.received is not None:
             raise Stopped(self.received)
+
+
+def _end_at_the_second(arrived: int) -> None:
+    """Ends the process at the second signal: the user does not want to wait for the checkpoint.
+
+    `arrived` gives a byte for each signal at once. `_receive` is called between two calls of the main thread alone, and
+    once for all that came during one of them: a step or a save of TensorFlow's can take longer than two Ctrl-C.
+    """
+    os.read(arrived, 1)
+    os._exit(128 + os.read(arrived, 1)[0])

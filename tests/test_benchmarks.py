@@ -79,3 +79,13 @@ def test_the_table_keeps_the_rows_that_were_not_measured_again(tmp_path, monkeyp
     assert "old" not in text
     rows = [line for line in text.splitlines() if line[:3] in ("| 1", "| 2")]
     assert [row.split(" | ")[:3] for row in rows] == [["| 1", "one", "3"], ["| 2", "two, and a comma", "0.6"]]
+
+
+def test_a_table_of_another_page_is_in_the_order_of_its_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "DOCS", tmp_path)
+    monkeypatch.setattr(table, "machine", lambda: "this machine")
+    (tmp_path / "other.md").write_text(f"<!-- other -->\n{table.END}\n")
+    for number in (10, "1+2", 3):
+        table.write([table.Row(number, "what", "1 of 1", "all", "")], "other", "<!-- other -->")
+    lines = (tmp_path / "other.md").read_text().splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("| ")] == ["#", "---", "1+2", "3", "10"]

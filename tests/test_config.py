@@ -127,7 +127,7 @@ def test_file_in_configs_loads_and_holds_only_differences(path):
     [("softmax", 0.0, 16_000), ("lambda_0.01", 0.01, 16_000), ("lambda_0.1", 0.1, 16_000), ("lambda_1", 1.0, 25_000)],
 )
 def test_blog_files_are_the_pictures_of_the_blog(name, lambda_, steps):
-    config = load(ROOT / "configs" / "blog" / f"{name}.yaml")
+    config = read(ROOT / "configs" / "blog" / f"{name}.yaml")
     assert config == dataclasses.replace(Config(), center_loss_weight=lambda_, steps=steps)
 
 
@@ -271,6 +271,16 @@ def test_a_long_word_in_a_file_changes_no_value(name, a_file):
 def test_empty_text_is_refused_by_name(name, refused, a_file):
     assert name in refused(f"--{name}=")
     assert name in refused("--config", a_file(f"{name}: ''\n"))
+
+
+@pytest.mark.parametrize("option", ["--run_name", "--data_dir", "--output_dir", "--resume", "--config"])
+def test_a_path_that_is_not_utf_8_is_refused_by_name(option, refused):
+    assert option in refused(f"{option}=folder-\udcff")
+
+
+def test_a_data_folder_of_the_environment_that_is_not_utf_8_is_refused(refused, monkeypatch):
+    monkeypatch.setenv("CENTERLOSS_DATA", "folder-\udcff")
+    assert "folder-" in refused()
 
 
 def test_multi_step_needs_steps(refused):

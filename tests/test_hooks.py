@@ -1,11 +1,13 @@
 """The hooks, in the session that the training loop opens, and by hand where values matter."""
 
+import functools
 import math
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import report
 from running import checkpoints, hooks, session
 from running.signals import StopSignals
 
@@ -139,7 +141,7 @@ def test_stop_saves_and_stops_and_the_rest_can_be_run_later(tmp_path, monkeypatc
 def collapse():
     """A hook with patience 3 for ten classes (ln 10 = 2.303), and what it warned of."""
     warnings = []
-    return hooks.CollapseHook({}, 10, 3, warnings.append), warnings
+    return hooks.PatienceHook({}, functools.partial(report.collapse, num_classes=10), 3, warnings.append), warnings
 
 
 def feed(hook, first, values):
@@ -158,7 +160,7 @@ def test_collapse_warns_once_and_not_before_patience(collapse):
     (warning,) = warnings
     for part in (
         "step 3",
-        "for 3 steps",
+        "for 3 steps on end, collapse",
         "0.0001",
         "ln C = 2.30",
         "--center_loss_weight",

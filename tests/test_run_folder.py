@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import json
 import os
 import signal
@@ -39,6 +40,18 @@ def root(pytestconfig):
 
 
 # --- write_whole
+
+
+def test_a_full_disk_is_told_with_the_path(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    table = TableFile(tmp_path / "rows.csv", keep_to=0)
+    monkeypatch.setattr(run_folder.os, "fsync", full)
+    with pytest.raises(OSError, match=r"a\.txt"):
+        run_folder.write_text(tmp_path / "a.txt", "text")
+    with pytest.raises(OSError, match=r"rows\.csv"):
+        table.append({"step": 1})
 
 
 def test_write_whole_replaces_and_leaves_nothing_else(tmp_path):

@@ -486,7 +486,7 @@ def test_a_collapse_is_a_warning_said_once(run_script, tmp_path):
         "--output_dir", tmp_path, "--run_name", "flat", "--evaluate_every_steps", "400",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("collapse, for 300 steps") == 1
+    assert done.stdout.count("for 300 steps on end, collapse") == 1
     assert "center_loss_warmup_steps" in done.stdout
 
 
