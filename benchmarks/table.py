@@ -1,4 +1,4 @@
-"""The rows of docs/performance.md: kept in docs/performance.csv, written into the page between two marks."""
+"""The rows of docs/performance.md, or another page: kept in a CSV file, written into the page between two marks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEGIN, END = "<!-- by make bench, from performance.csv -->", "<!-- end -->"
 class Row(NamedTuple):
     """One goal and what was measured."""
 
-    number: int
+    number: int | str  # 3, or "1+2"
     what: str
     measured: str
     goal: str
@@ -28,21 +28,28 @@ class Row(NamedTuple):
     measured_on: str = ""
 
 
-def write(rows: list[Row]) -> None:
-    """Puts `rows` in the place of the older ones of the same number, and the whole table into the page."""
-    path, page = DOCS / "performance.csv", DOCS / "performance.md"
+def write(rows: list[Row], name: str = "performance", begin: str = BEGIN) -> None:
+    """Puts `rows` in the place of the older ones of the same number, and the whole table into the page.
+
+    Args:
+        rows: what was measured.
+        name: of the page and of the CSV file, in docs/.
+        begin: the first of the page's two marks.
+    """
+    path, page = DOCS / f"{name}.csv", DOCS / f"{name}.md"
     kept = {}
     if path.exists():
         with path.open(encoding="utf-8", newline="") as file:
-            kept = {int(number): Row(int(number), *rest) for number, *rest in list(csv.reader(file))[1:]}
-    kept |= {row.number: row._replace(measured_on=_today()) for row in rows}
+            kept = {number: Row(number, *rest) for number, *rest in list(csv.reader(file))[1:]}
+    kept |= {str(row.number): row._replace(measured_on=_today()) for row in rows}
+    ordered = sorted(kept.values(), key=lambda row: int(str(row.number).partition("+")[0]))
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([Row._fields, *(kept[number] for number in sorted(kept))])
+        csv.writer(file, lineterminator="\n").writerows([Row._fields, *ordered])
     lines = ["| # | what | measured | goal | from | when |", "| --- | --- | --- | --- | --- | --- |"]
-    lines += ["| " + " | ".join(map(str, kept[number])) + " |" for number in sorted(kept)]
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    lines += ["| " + " | ".join(map(str, row)) + " |" for row in ordered]
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     after = rest.partition(END)[2]
-    write_text(page, "\n".join([f"{before}{BEGIN}", machine(), "", *lines, f"{END}{after}"]))
+    write_text(page, "\n".join([f"{before}{begin}", machine(), "", *lines, f"{END}{after}"]))
 
 
 def _today() -> str:
