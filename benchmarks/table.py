@@ -53,8 +53,14 @@ def write(rows: list[Row], name: str = "performance", begin: str = BEGIN) -> Non
 
 
 def _today() -> str:
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=DOCS, capture_output=True, text=True)
-    return f"{datetime.date.today()}, {commit.stdout.strip() or 'no commit'}"
+    """The date and the commit; `-dirty` if anything but docs/, where this writes, is not as in the commit."""
+
+    def git(*words: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", *words], cwd=DOCS.parent, capture_output=True, text=True)
+
+    dirty = git("diff", "--quiet", "HEAD", "--", ".", ":!docs").returncode == 1
+    commit = git("describe", "--always").stdout.strip() or "no commit"
+    return f"{datetime.date.today()}, {commit}{'-dirty' * dirty}"
 
 
 def machine() -> str:
