@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import table, turns
 from benchmarks.center_updates import update_centers_by_loops
-from benchmarks.whole_run import busy_seconds
+from benchmarks.whole_run import busy_seconds, seconds_by_kind, training_seconds
 
 
 def test_the_nested_loops_pass_the_oracle_cases(real_path):
@@ -64,6 +64,23 @@ def test_busy_is_the_union_of_the_intervals(intervals, micros):
     devices = [SimpleNamespace(node_stats=ops[:1]), SimpleNamespace(node_stats=ops[1:])]
     metadata = SimpleNamespace(step_stats=SimpleNamespace(dev_stats=devices))
     assert busy_seconds(metadata) == pytest.approx(micros / 1e6)
+
+
+def test_the_time_of_the_ops_is_told_by_what_they_are():
+    ops = [
+        SimpleNamespace(timeline_label=f"lenet/x = {name}(lenet/Conv2D, y)", all_end_rel_micros=micros)
+        for name, micros in (("_MklNativeConv2D", 5), ("Conv2DBackpropFilter", 2), ("PartitionedCall", 3), ("Cast", 4))
+    ]
+    devices = [SimpleNamespace(node_stats=ops[:2]), SimpleNamespace(node_stats=ops[2:])]
+    spent = seconds_by_kind(SimpleNamespace(step_stats=SimpleNamespace(dev_stats=devices)))
+    assert spent == {
+        kind: pytest.approx(micros / 1e6) for kind, micros in (("convolutions", 7), ("PReLU", 3), ("other", 4))
+    }
+
+
+def test_the_steps_of_all_sessions_are_added(tmp_path):
+    (tmp_path / "sessions.csv").write_text("step,steps,seconds\n10,9,1.5\n20,9,2.25\n")
+    assert training_seconds(tmp_path) == 3.75
 
 
 def test_the_table_keeps_the_rows_that_were_not_measured_again(tmp_path, monkeypatch):

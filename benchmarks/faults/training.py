@@ -12,7 +12,7 @@ import tensorflow as tf
 from benchmarks.faults.campaign import Seen, require
 from benchmarks.faults.leftovers import tensors
 from benchmarks.faults.trainings import SMALL, STEP_KINDS, at, finish
-from benchmarks.whole_run import memory_of_run
+from benchmarks.whole_run import memory_of_run, training_seconds
 from running.checkpoints import newest_whole
 from running.run_folder import read_table
 
@@ -66,7 +66,7 @@ def long_run(number: int, folder: Path, seen: Seen) -> None:
     2 MB, no snapshot, and no temporary file.
     """
     samples, run = memory_of_run(LONG_STEPS, folder), folder / "run"
-    trained = sum(float(row["seconds"]) for row in read_table(run / "sessions.csv"))
+    trained = training_seconds(run)
     seconds, megabytes = samples[(samples[:, 0] > trained / 4) & (samples[:, 0] < trained)].T
     growth = float(np.polyfit(seconds, megabytes, 1)[0] * (seconds[-1] - seconds[0]))
     (events,) = run.glob("checkpoints/events.*")
