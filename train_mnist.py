@@ -60,7 +60,7 @@ class TrainGraph(NamedTuple):
     features: tf.Tensor  # [B, D] float32, of the evaluation tower
     predictions: tf.Tensor  # [B] int64, of the evaluation tower
     cross_entropies: tf.Tensor  # [B] float32, of the evaluation tower
-    saver: tf.compat.v1.train.Saver  # of all variables
+    saver: checkpoints.Saver  # of all variables
 
 
 def build_graph(config: Config, num_classes: int) -> TrainGraph:
@@ -155,7 +155,7 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
         features=evaluated.features,
         predictions=tf.argmax(evaluated.logits, axis=1),
         cross_entropies=tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=evaluated.logits),
-        saver=tf.compat.v1.train.Saver(max_to_keep=CHECKPOINTS_KEPT),
+        saver=checkpoints.Saver(max_to_keep=CHECKPOINTS_KEPT),
     )
 
 

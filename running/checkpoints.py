@@ -1,7 +1,9 @@
-"""Finding the newest whole checkpoint in a folder, and refusing one that doesn't fit the graph."""
+"""Saving checkpoints, finding the newest whole one in a folder, and refusing one that doesn't fit the graph."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +13,19 @@ import tensorflow as tf
 
 class CheckpointError(Exception):
     """No checkpoint can be used. The message names the folder, what is wrong, and what to do."""
+
+
+class Saver(tf.compat.v1.train.Saver):
+    """TensorFlow's, but that a folder which is gone is told by an OSError: there it is a ValueError."""
+
+    def save(self, sess, save_path, *arguments, **options):
+        try:
+            return super().save(sess, save_path, *arguments, **options)
+        except ValueError as error:
+            folder = Path(save_path).parent
+            if folder.is_dir():
+                raise
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from error
 
 
 class Found(NamedTuple):

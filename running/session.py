@@ -6,14 +6,14 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from running.checkpoints import Found, check_fits
+from running.checkpoints import Found, Saver, check_fits
 from running.hooks import FiniteHook, FiniteVariables
 
 
 def open_session(
     folder: Path,
     start: Found,
-    saver: tf.compat.v1.train.Saver,
+    saver: Saver,
     losses: FiniteHook,
     hooks: list[tf.compat.v1.train.SessionRunHook],
     *,

@@ -44,7 +44,7 @@ class Toy:
         opened = session.open_session(
             folder,
             checkpoints.newest_whole(folder),
-            v1.train.Saver(max_to_keep=3),
+            checkpoints.Saver(max_to_keep=3),
             hooks.FiniteHook(self.scalars),
             riding,
             save_every_steps=save_steps,
