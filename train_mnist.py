@@ -201,18 +201,17 @@ def train(
         config: the settings.
         splits: images by use: `train`, `validation` (may be empty), `watched`.
         folder: the run's, with checkpoints/ and snapshots/ in it.
-        start: the checkpoint to go on from, or none.
+        start: the checkpoint to go on from, which fits the graph, or none.
         signals: asked after each step whether to stop.
 
     Raises:
         hooks.NonFiniteError: if a loss or variable is not finite; the newest checkpoint is from before.
-        checkpoints.CheckpointError: if the checkpoint is of another network.
         Stopped: after a checkpoint, if a signal came.
     """
     print(f"going on from step {start.step:,}" if start.path else "no checkpoint yet: starting at step 0", flush=True)
     training, validation, watched = splits["train"], splits["validation"], splits["watched"]
     rows = run_folder.TableFile(folder / "metrics.csv", keep_to=start.step)
-    validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step - 1)  # evaluated again below
+    validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step - 1)  # it is evaluated again
     shown = {"L_S": "cross_entropy", "L_C": "center_loss", "acc": "accuracy"}
     collapse = functools.partial(report.collapse, num_classes=graph.centers.shape[0])
     progress = hooks.ProgressHook(graph.scalars, shown, start.step, config.steps, config.log_every_steps)
@@ -328,10 +327,6 @@ def run(command: CommandLine, signals: StopSignals) -> None:
             print(f"warning: passed over a damaged checkpoint, {damaged}")
         if start.step > config.steps:
             raise checkpoints.CheckpointError(f"{folder}: at step {start.step} already, beyond --steps {config.steps}")
-        (folder / "metrics.json").unlink(missing_ok=True)
-        run_folder.write_text(folder / "config.yaml", to_yaml(config))
-        for part in ("checkpoints", "snapshots"):
-            (folder / part).mkdir(exist_ok=True)
         splits = {
             "train": Split(data.train.images[trained_on], data.train.labels[trained_on]),
             "validation": Split(data.train.images[held_out], data.train.labels[held_out]),
@@ -339,6 +334,14 @@ def run(command: CommandLine, signals: StopSignals) -> None:
         }
         with tf.Graph().as_default():
             graph = build_graph(config, len(data.class_names))
+            if start.path is not None:
+                checkpoints.check_fits(start.path, tf.compat.v1.global_variables())
+            for pattern in ("metrics.json", "features_*.npz", "clusters_*.png"):  # of an earlier end, or half of it
+                for path in folder.glob(pattern):
+                    path.unlink()
+            run_folder.write_text(folder / "config.yaml", to_yaml(config))
+            for part in ("checkpoints", "snapshots"):
+                (folder / part).mkdir(exist_ok=True)
             train(graph, config, splits, folder, start, signals)
             whole = {"train": (splits["train"], trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
             extract(graph, folder, whole)

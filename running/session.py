@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from running.checkpoints import Found, Saver, check_fits
+from running.checkpoints import Found, Saver
 from running.hooks import FiniteHook, FiniteVariables
 
 
@@ -28,20 +28,16 @@ def open_session(
 
     Args:
         folder: of the run's checkpoints.
-        start: what was found in it.
+        start: what was found in it; its variables are the graph's.
         saver: of all variables of the graph.
         losses: rides along first.
         hooks: what else rides along.
         save_every_steps: steps between checkpoints; the first and the last step are saved too.
         summary_every_steps: steps between summaries in the event file.
-
-    Raises:
-        CheckpointError: if the checkpoint's variables are not the graph's.
     """
     variables = tf.compat.v1.global_variables()
     restore = None
     if start.path is not None:
-        check_fits(start.path, variables)
         saver.recover_last_checkpoints(start.whole)  # else those of the earlier session would never be deleted
 
         def restore(scaffold, session):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -419,13 +420,33 @@ def test_resuming_a_finished_run_says_so(finished_run, run_script):
     assert {file: file.read_bytes() for file in run.glob("[!.]*.*")} == before
 
 
-def test_a_refused_resume_leaves_the_run_as_it_was(finished_run, run_script):
-    run, _ = finished_run
-    before = {file: file.read_bytes() for file in run.glob("[!.]*.*")}
-    done = run_script("train_mnist.py", "--resume", run, "--steps", "10")
-    assert done.returncode == 2
-    assert "at step 30 already" in done.stderr
-    assert {file: file.read_bytes() for file in run.glob("[!.]*.*")} == before
+def test_a_refused_resume_leaves_the_run_as_it_was(finished_run, run_script, tmp_path):
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+
+    def refused(steps, reason):
+        before = {file: file.read_bytes() for file in run.rglob("[!.]*.*")}
+        done = run_script("train_mnist.py", "--resume", run, "--steps", steps)
+        assert done.returncode == 2
+        assert reason in done.stderr
+        assert {file: file.read_bytes() for file in run.rglob("[!.]*.*")} == before
+
+    refused("10", "at step 30 already")
+    for file in (run / "checkpoints").glob("model.ckpt-*"):
+        file.unlink()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # a whole one, but of another network
+        tf.compat.v1.get_variable("global_step", initializer=tf.constant(30, tf.int64))
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver().save(session, str(run / "checkpoints" / "model.ckpt"), 30, write_state=False)
+    refused("40", "of another network")
+
+
+def test_an_extended_run_has_no_features_and_pictures_of_its_earlier_end(finished_run, run_script, tmp_path):
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+    done = run_script("train_mnist.py", "--resume", run, "--steps", "40", "--learning_rate", "1e30")
+    assert done.returncode == 3, done.stderr
+    assert {path.name for path in run.glob("*.*")} == {
+        ".run", "config.yaml", "data.sha256", "metrics.csv", "sessions.csv", "validation.csv",
+    }  # fmt: skip
 
 
 def test_a_run_is_not_resumed_on_other_data(run_script, tmp_path):
