@@ -4,7 +4,7 @@ ARGS ?=
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test lint bench bench-long clean
+.PHONY: train test lint bench bench-long faults clean
 
 train: .venv/requirements.done
 	$(BIN)/python train_mnist.py --config "$(CONFIG)" $(ARGS)
@@ -17,11 +17,15 @@ lint: .venv/requirements-dev.done
 	$(BIN)/ruff format --check .
 
 # Tables and pictures of docs/performance.md; the long one compares whole trainings, about an hour.
-bench: .venv/requirements-bench.done
+bench: .venv/requirements-bench.done .venv/requirements.done
 	$(BIN)/python -m benchmarks
 
 bench-long: .venv/requirements-bench.done
 	$(BIN)/python -m benchmarks --long
+
+# The table of docs/reliability.md, about an hour; as root, since it mounts.
+faults: .venv/requirements-bench.done
+	$(BIN)/python -m benchmarks.faults $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \

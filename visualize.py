@@ -167,6 +167,7 @@ def told_apart(panels: Sequence[clusters.Panel], names: Sequence[str]) -> list[c
 
 
 def main(arguments: list[str] | None = None) -> None:
+    """The command line; exits with code 2 for a bad setting, file or folder."""
     parser = jsonargparse.ArgumentParser(prog="visualize.py", description=__doc__)
     parser.add_argument("runs", nargs="+", type=str, help="run folders")
     parser.add_argument("--split", type=Literal["train", "test", "both"], default="both", help="which images")

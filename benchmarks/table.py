@@ -25,7 +25,8 @@ class Row(NamedTuple):
     measured: str
     goal: str
     detail: str  # the times, or whatever the number comes from
-    measured_on: str = ""
+    when: str = ""
+    machine: str = ""
 
 
 def write(rows: list[Row], name: str = "performance", begin: str = BEGIN) -> None:
@@ -41,15 +42,17 @@ def write(rows: list[Row], name: str = "performance", begin: str = BEGIN) -> Non
     if path.exists():
         with path.open(encoding="utf-8", newline="") as file:
             kept = {number: Row(number, *rest) for number, *rest in list(csv.reader(file))[1:]}
-    kept |= {str(row.number): row._replace(measured_on=_today()) for row in rows}
+    kept |= {str(row.number): row._replace(when=_today(), machine=machine()) for row in rows}
     ordered = sorted(kept.values(), key=lambda row: int(str(row.number).partition("+")[0]))
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([Row._fields, *ordered])
     lines = ["| # | what | measured | goal | from | when |", "| --- | --- | --- | --- | --- | --- |"]
-    lines += ["| " + " | ".join(map(str, row)) + " |" for row in ordered]
+    lines += ["| " + " | ".join(map(str, row[:-1])) + " |" for row in ordered]
+    for model in dict.fromkeys(row.machine for row in ordered):
+        lines += ["", f"Rows {', '.join(str(row.number) for row in ordered if row.machine == model)}: {model}"]
     before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     after = rest.partition(END)[2]
-    write_text(page, "\n".join([f"{before}{begin}", machine(), "", *lines, f"{END}{after}"]))
+    write_text(page, "\n".join([f"{before}{begin}", *lines, f"{END}{after}"]))
 
 
 def _today() -> str:

@@ -50,7 +50,7 @@ def take_turns(
         peers: by name, the function that makes a step, a callable without arguments, and that function's arguments.
         rounds: turns of each peer.
         steps: timed ones in a turn.
-        set_up_seconds: a peer that is not ready to be timed after so many is ended and left out; None: no limit.
+        set_up_seconds: a peer that is not ready to be timed after so many, or dies before, is left out; None: no limit.
 
     Returns:
         By name, what was measured.
@@ -63,8 +63,13 @@ def take_turns(
         process = context.Process(target=_serve, args=(theirs, *maker), daemon=True)
         process.start()
         theirs.close()
-        if ours.poll(set_up_seconds):  # before the next one starts: setting up is no one's turn
-            ours.recv()
+        try:
+            ready = ours.poll(set_up_seconds)  # before the next one starts: setting up is no one's turn
+            if ready:
+                ours.recv()
+        except EOFError:  # out of memory, say
+            ready = False
+        if ready:
             connections[name] = ours
         else:
             process.kill()

@@ -116,7 +116,11 @@ def seconds_by_kind(run_metadata) -> Counter[str]:
 
 
 def memory_of_run(steps: int, folder: Path, arguments: tuple[str, ...] = ()) -> np.ndarray:
-    """Runs a small network on digits for `steps`; [N, 2]: seconds since its start, resident megabytes, each second."""
+    """Runs a small network on digits for `steps`, in `folder`/run.
+
+    Returns:
+        [N, 2]: each second, the time in seconds since the epoch, and the resident megabytes.
+    """
     import psutil
 
     command = [
@@ -124,15 +128,21 @@ def memory_of_run(steps: int, folder: Path, arguments: tuple[str, ...] = ()) -> 
         *("--batch_size", "10", "--steps", str(steps), "--output_dir", str(folder), "--run_name", "run"),
         *("--evaluate_every_steps", str(steps), "--snapshot_steps", "[]", *arguments),
     ]
-    samples, start = [], time.perf_counter()
+    samples = []
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=ROOT) as process:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
-            samples.append((time.perf_counter() - start, watched.memory_info().rss / 2**20))
+            samples.append((time.time(), watched.memory_info().rss / 2**20))
             time.sleep(1)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
     return np.array(samples)
+
+
+def while_training(samples: np.ndarray, run: Path, part: float) -> np.ndarray:
+    """Of the samples of `memory_of_run` those of the last `part` of the steps' time."""
+    end = (run / "sessions.csv").stat().st_mtime  # written when they are over
+    return samples[(samples[:, 0] > end - part * training_seconds(run)) & (samples[:, 0] < end)]
 
 
 def memory_growth() -> Row:
@@ -143,11 +153,11 @@ def memory_growth() -> Row:
     """
     with tempfile.TemporaryDirectory() as folder:
         samples = memory_of_run(MEMORY_STEPS, Path(folder))
-        trained = training_seconds(Path(folder) / "run")
-    seconds, megabytes = samples[(samples[:, 0] > trained / 2) & (samples[:, 0] < trained)].T
+        seconds, megabytes = while_training(samples, Path(folder) / "run", part=0.5).T
+    seconds -= seconds[0]
     slope = np.polyfit(seconds, megabytes, 1)[0]
     scatter = np.std(megabytes - np.poly1d(np.polyfit(seconds, megabytes, 1))(seconds))
-    growth = slope * (seconds[-1] - seconds[0])
+    growth = slope * seconds[-1]
     detail = f"{megabytes[0]:.0f} to {megabytes[-1]:.0f} MB, scatter {scatter:.2f} MB"
     what = f"growth of memory over the last half of {MEMORY_STEPS:,} steps with `py_func`"
     return Row(9, what, f"{growth:+.2f} MB", "none", detail)

@@ -1,4 +1,4 @@
-"""A run's folder: its name and lock, and files that are there whole or not at all."""
+"""A run's folder: its making and lock, and files that are there whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """What the benchmarks stand on: the loops that they compare with, taking turns, the union of intervals, the table."""
 
+import os
 import time
 from types import SimpleNamespace
 
@@ -50,8 +51,12 @@ def test_peers_take_turns_of_so_many_steps(tmp_path):
     assert turns.ratio(measured, "one", "one") == 1
 
 
-def test_a_peer_that_is_not_ready_in_time_is_left_out(tmp_path):
-    peers = {"ready": (counter, (tmp_path / "ready",)), "never": (never_ready, ())}
+def dead():
+    os._exit(1)
+
+
+def test_a_peer_that_is_not_ready_in_time_or_dies_is_left_out(tmp_path):
+    peers = {"ready": (counter, (tmp_path / "ready",)), "never": (never_ready, ()), "dead": (dead, ())}
     assert set(turns.take_turns(peers, rounds=1, steps=1, set_up_seconds=12)) == {"ready"}
 
 
@@ -89,11 +94,13 @@ def test_the_table_keeps_the_rows_that_were_not_measured_again(tmp_path, monkeyp
     page = tmp_path / "performance.md"
     page.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     table.write([table.Row(2, "two, and a comma", "0.5", "≤ 1", "x"), table.Row(1, "one", "3", "≤ 4", "y")])
+    monkeypatch.setattr(table, "machine", lambda: "another machine")
     table.write([table.Row(2, "two, and a comma", "0.6", "≤ 1", "z")])
     text = page.read_text()
-    assert text.startswith(f"before\n{table.BEGIN}\nthis machine\n")
+    assert text.startswith(f"before\n{table.BEGIN}\n| # |")
     assert text.endswith(f"{table.END}\nafter\n")
     assert "old" not in text
+    assert "Rows 1: this machine\n\nRows 2: another machine\n" in text
     rows = [line for line in text.splitlines() if line[:3] in ("| 1", "| 2")]
     assert [row.split(" | ")[:3] for row in rows] == [["| 1", "one", "3"], ["| 2", "two, and a comma", "0.6"]]
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from benchmarks.faults.campaign import Seen, require
 from benchmarks.faults.leftovers import tensors
 from benchmarks.faults.trainings import SMALL, STEP_KINDS, at, finish
-from benchmarks.whole_run import memory_of_run, training_seconds
+from benchmarks.whole_run import memory_of_run, while_training
 from running.checkpoints import newest_whole
 from running.run_folder import read_table
 
@@ -66,9 +66,9 @@ def long_run(number: int, folder: Path, seen: Seen) -> None:
     2 MB, no snapshot, and no temporary file.
     """
     samples, run = memory_of_run(LONG_STEPS, folder), folder / "run"
-    trained = training_seconds(run)
-    seconds, megabytes = samples[(samples[:, 0] > trained / 4) & (samples[:, 0] < trained)].T
-    growth = float(np.polyfit(seconds, megabytes, 1)[0] * (seconds[-1] - seconds[0]))
+    seconds, megabytes = while_training(samples, run, part=0.75).T
+    seconds -= seconds[0]
+    growth = float(np.polyfit(seconds, megabytes, 1)[0] * seconds[-1])
     (events,) = run.glob("checkpoints/events.*")
     times = {event.step: event.wall_time for event in tf.compat.v1.train.summary_iterator(str(events)) if event.step}
     first, *_, last = np.array_split(np.diff(list(times.values())), 4)
