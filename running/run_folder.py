@@ -150,11 +150,10 @@ class TableFile:
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file by column name; none where there is no file yet."""
+    """The rows of a CSV file by column name, as it is at one moment; none where there is no file yet."""
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def finished_step(folder: Path) -> int | None:
