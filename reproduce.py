@@ -5,6 +5,7 @@
     python reproduce.py fast --seeds 0 1 2 3 4 --export docs/results
     python reproduce.py blog --only softmax lambda_0.01
     python reproduce.py fast --from docs/results
+    python reproduce.py fast --from docs/results --only softmax lambda_eff_1 --out outputs/two
 
 Each run is a process of its own, `train_mnist.py --config configs/<preset>/<config>.yaml --seed <n>`. A second call
 skips what is finished and goes on with what was interrupted. The tables and panels that come of it are in results.py.
@@ -142,14 +143,19 @@ def remaining(planned: list[Planned], left: list[Planned]) -> str:
     return text + f"about {steps * pace / 60:.1f} minutes at {1000 * pace:.0f} ms a step, as measured so far"
 
 
+def refuse_unknown(only: Iterable[str], names: Iterable[str]) -> None:
+    """Raises RunFolderError if `only` holds what is not among the `names` of configs."""
+    if unknown := set(only) - set(names):
+        raise RunFolderError(f"--only {' '.join(sorted(unknown))}: no such config, expected {', '.join(names)}")
+
+
 def reproduce(options: jsonargparse.Namespace, again: str) -> int:
     """Trains, tables and exports; `again` is the command that goes on after a signal. Returns the exit code."""
     presets, out = Path(options.configs), Path(options.out or f"outputs/reproduce-{options.preset}")
     over = [f"--{setting}" for setting in options.set] + ([f"--steps={options.steps}"] if options.steps else [])
     asked = read_preset(presets / options.preset, over)
     by_name = {file.stem: settings for file, settings in asked.items()}
-    if unknown := set(options.only) - set(by_name):
-        raise RunFolderError(f"--only {' '.join(sorted(unknown))}: no such config, expected {', '.join(by_name)}")
+    refuse_unknown(options.only, by_name)
     refuse_others(results.read_folders(out), by_name)
     destination = options.export and Path(options.export) / (options.export_as or options.preset)
     if destination:
@@ -179,11 +185,16 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
 
 
 def redraw(options: jsonargparse.Namespace) -> int:
-    """Makes panel and tables of an export again, from its own files; returns the exit code."""
+    """Makes panel and tables of an export again, or of some of its configs, from its own files; the exit code."""
     folder = Path(options["from"]) / options.preset
     runs = results.read_export(folder)
     if not runs:
         raise RunFolderError(f"{folder}: no export there, expected {folder}/<config>/seed_<n>.npz")
+    if options.only:
+        refuse_unknown(options.only, dict.fromkeys(run.name for run in runs))
+        runs = [run for run in runs if run.name in options.only]
+        if not options.out:
+            raise RunFolderError(f"{folder}: has tables of all its configs; with --only, say another folder by --out")
     out = Path(options.out) if options.out else folder
     print(*results.write(out, options.preset, runs, common_scale=options.common_scale), sep="\n")
     return 0

@@ -428,6 +428,19 @@ def test_features_that_float16_cant_hold_are_refused(tmp_path, call, trainer, ca
     assert not (tmp_path / "docs").exists()
 
 
+def test_some_configs_of_an_export_are_redrawn_elsewhere(tmp_path, call, trainer, capsys):
+    assert call("--export", tmp_path / "docs") == 0
+    words = ["tiny", "--from", str(tmp_path / "docs"), "--only", "softmax", "lambda_0.02"]
+    assert reproduce.main([*words, "--out", str(tmp_path / "two")]) == 0
+    with (tmp_path / "two" / "results.csv").open(newline="") as file:
+        assert {row["config"] for row in csv.DictReader(file)} == {"softmax", "lambda_0.02"}
+    before = (tmp_path / "docs" / "tiny" / "results.csv").read_bytes()
+    for wrong, told in ((words, "say another folder by --out"), ([*words, "lambda"], "--only lambda: no such config")):
+        assert reproduce.main(wrong) == 2
+        assert told in capsys.readouterr().err
+    assert (tmp_path / "docs" / "tiny" / "results.csv").read_bytes() == before
+
+
 def test_a_damaged_file_is_named(tmp_path, call, capsys, request):
     assert call("--export", tmp_path / "docs") == 0
     path = tmp_path / "docs" / "tiny" / "softmax" / "seed_0.npz"
