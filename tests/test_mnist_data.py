@@ -86,7 +86,7 @@ def _no_network(monkeypatch):
 @pytest.fixture
 def nobody():
     """The rights of a plain user; root could write anywhere."""
-    importlib.import_module("sklearn.datasets")  # while its files can be read for sure
+    importlib.import_module("pooch")  # while its files can be read for sure
     if os.geteuid() != 0:
         yield
         return
@@ -623,13 +623,14 @@ def test_auto_falls_back_when_mirrors_hang(tmp_path, server):
     assert "/hang/" in data.source
 
 
-def test_a_folder_without_write_permission_is_told(open_folder, server, nobody):
+def test_a_folder_without_write_permission_is_told(open_folder, server, nobody, monkeypatch):
     requests = server("good")
+    monkeypatch.setattr(mnist_data, "_load_digits", lambda remark: remark)  # nobody may not read the real ones
     (open_folder / "data").mkdir(mode=0o555)
     with pytest.raises(DataError, match=rf"{open_folder}/data/mnist/{TRAIN_IMAGES}.gz: missing, can't be stored"):
         load("mnist", open_folder / "data")
     assert requests == []  # known before the download
-    assert load("auto", open_folder / "data").name == "digits"
+    assert "can't be stored" in load("auto", open_folder / "data")
 
 
 def test_a_file_where_the_folder_should_be_is_told_and_kept(tmp_path, server):
