@@ -58,8 +58,8 @@ def prelu(x: tf.Tensor, scope: str, *, start: float) -> tf.Tensor:
     return _prelu(x, tf.convert_to_tensor(slope))
 
 
-# Written with TensorFlow's own ops, forward and backward are nine passes over the largest tensors of the network, the
-# largest cost after the convolutions. As two functions compiled by XLA they are two passes.
+# Written with TensorFlow's own ops, forward and backward are nine passes over the largest tensors of the network. As
+# two functions compiled by XLA they are two passes (docs/performance.md, row 3).
 @tf.custom_gradient
 def _prelu(x: tf.Tensor, slope: tf.Tensor):
     return _prelu_forward(x, slope), lambda dy: _prelu_backward(x, slope, dy)
