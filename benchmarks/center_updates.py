@@ -1,18 +1,17 @@
 """Rows 5 and 6: `update_centers` against nested loops, and how the update in the graph grows with the classes.
 
-Row 5 in one process, in turns: Eq. 4 by NumPy against Eq. 4 by a loop over the classes and, in it, over their samples.
-Row 6: loss, its gradient and `update_centers_in_graph` with few and with many classes, a process each.
+Row 5: Eq. 4 by NumPy against Eq. 4 by a loop over the classes and, in it, over their samples.
+Row 6: loss, its gradient and `update_centers_in_graph` with few and with many classes.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
 
 from benchmarks.table import Row
-from benchmarks.turns import milliseconds, ratio, take_turns
+from benchmarks.turns import graph_mode, ratio, take_turns, times
 from compare_losses import draw_inputs
 from update_centers import update_centers
 
@@ -39,13 +38,10 @@ def graph_step(loss: str, update: str, classes: int, width: int, batch: int) -> 
         update: `in_graph`, or `py_func`.
         classes, width, batch: C, D, B.
     """
-    import tensorflow as tf
-
+    tf = graph_mode()
     from centerloss import center_loss, center_loss_naive
     from update_centers import update_centers_in_graph, update_centers_op
 
-    tf.compat.v1.disable_eager_execution()
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
     features, labels, _ = draw_inputs(0, batch, classes, width, scale=1.0, distance=1.0)
     x, y = tf.compat.v1.placeholder(tf.float32, [batch, width]), tf.compat.v1.placeholder(tf.int64, [batch])
     variable = tf.compat.v1.get_variable(
@@ -65,32 +61,26 @@ def graph_step(loss: str, update: str, classes: int, width: int, batch: int) -> 
     return lambda: step(features, labels)
 
 
-def by_loops(classes: int, width: int, batch: int) -> tuple[float, str]:
-    """Row 5 for one size: the ratio, and the times in words."""
+def numpy_step(function: Callable[..., np.ndarray], classes: int, width: int, batch: int) -> Callable[[], object]:
+    """Eq. 4 by `function`; classes, width, batch: C, D, B."""
     features, labels, centers = draw_inputs(0, batch, classes, width, scale=1.0, distance=1.0)
-    functions = update_centers, update_centers_by_loops
-    exact, loops = (function(centers, features, labels, 0.5) for function in functions)
-    np.testing.assert_allclose(exact, loops, atol=1e-5)
-    seconds, repeats = np.empty((ROUNDS, 2)), max(1, 20_000 // (classes + batch))
-    for turn in range(ROUNDS):
-        for i, function in enumerate(functions):
-            start = time.perf_counter()
-            for _ in range(repeats):
-                function(centers, features, labels, 0.5)
-            seconds[turn, i] = (time.perf_counter() - start) / repeats
-    measured = float(np.median(seconds[:, 0] / seconds[:, 1]))
-    ours, other = 1000 * np.median(seconds, axis=0)
-    return measured, f"C={classes:,} D={width} B={batch:,}: {ours:.3g} ms / {other:.3g} ms"
+    return lambda: function(centers, features, labels, 0.5)
 
 
 def measure() -> list[Row]:
     """Rows 5 and 6."""
-    (small, small_times), (large, large_times) = by_loops(10, 2, 100), by_loops(10_000, 128, 1000)
+    measured, details = [], []
+    functions = {"ours": update_centers, "loops": update_centers_by_loops}
+    for classes, width, batch, steps in ((10, 2, 100, 200), (10_000, 128, 1000, 2)):
+        size = classes, width, batch
+        np.testing.assert_allclose(*(numpy_step(function, *size)() for function in functions.values()), atol=1e-5)
+        peers = {name: (numpy_step, (function, *size)) for name, function in functions.items()}
+        turns = take_turns(peers, rounds=ROUNDS, steps=steps)
+        measured.append(f"{ratio(turns, 'ours', 'loops'):.3f}")
+        details.append(times(turns, turns))
     what = "`update_centers` / nested loops: C=10 D=2 B=100; C=10,000 D=128 B=1,000"
-    rows = [Row(5, what, f"{small:.3f}; {large:.3f}", "≤ 0.2; ≤ 0.03", f"{small_times}; {large_times}")]
+    rows = [Row(5, what, "; ".join(measured), "≤ 0.2; ≤ 0.03", "; ".join(details))]
     peers = {f"C={c:,}": (graph_step, ("gather", "in_graph", c, 64, 256)) for c in (1000, 1_000_000)}
     turns = take_turns(peers, rounds=ROUNDS, steps=200)
-    measured = ratio(turns, "C=1,000,000", "C=1,000")
-    detail = "; ".join(f"{name} {milliseconds(turns, name)}" for name in turns)
     what = "loss and in-graph update, D=64, B=256: C=1,000,000 / C=1,000"
-    return [*rows, Row(6, what, f"{measured:.3f}", "≤ 1.2", detail)]
+    return [*rows, Row(6, what, f"{ratio(turns, 'C=1,000,000', 'C=1,000'):.3f}", "≤ 1.2", times(turns, turns))]

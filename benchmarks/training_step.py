@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.table import Row
-from benchmarks.turns import milliseconds, ratio, take_turns
+from benchmarks.turns import graph_mode, ratio, take_turns, times
 from config import Config
 
 BATCH, CLASSES, WIDTH = 100, 10, 2
@@ -26,35 +26,31 @@ def random_batch() -> tuple[np.ndarray, np.ndarray]:
     return random.integers(0, 256, [BATCH, 28, 28], np.uint8), random.integers(0, CLASSES, BATCH)
 
 
-def ours(precision: str) -> Callable[[], object]:
-    """The step of `train_mnist.py`."""
-    _graph_mode()
+def ours(precision: str, update: bool = True) -> Callable[[], object]:
+    """The step of `train_mnist.py`, with or without the update of the centers."""
+    tf = graph_mode()
     from train_mnist import build_graph
 
     graph = build_graph(Config(precision=precision), CLASSES)
-    return _session_step([graph.train_op, graph.update_step], graph.images, graph.labels)
+    session = tf.compat.v1.Session()
+    session.run(tf.compat.v1.global_variables_initializer())
+    fetches = [graph.train_op, graph.update_step] if update else graph.train_op
+    feed = dict(zip((graph.images, graph.labels), random_batch(), strict=True))
+    return lambda: session.run(fetches, feed)
 
 
 def cross_entropy_alone() -> Callable[[], object]:
     """The network and optimizer of `ours("float32")`, without center loss, centers and update."""
-    tf = _graph_mode()
-    from network import lenet
-    from train_mnist import NETWORK_SETTINGS
+    import train_mnist
 
-    images, labels, scaled = _inputs()
-    settings = {name: getattr(Config(), name) for name in NETWORK_SETTINGS}
-    logits = lenet(scaled, "lenet", CLASSES, training=True, **settings).logits
-    l_s = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
-    minimize = tf.compat.v1.train.AdamOptimizer(1e-3).minimize(l_s)
-    updates = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.UPDATE_OPS)
-    return _session_step([minimize, *updates], images, labels)
+    with mock.patch.object(train_mnist, "center_loss", return_value=0.0):  # nothing else reads the centers
+        return ours("float32", update=False)
 
 
 def blogs_ops(precision: str) -> Callable[[], object]:
     """`ours` with the blog's PReLU, from relu and abs, and its batch norm, both branches of a condition."""
-    tf = _graph_mode()
+    tf = graph_mode()
     import network
-    import train_mnist
 
     batch_norm = network.normalize
     is_training = tf.compat.v1.placeholder_with_default(True, [])
@@ -73,33 +69,8 @@ def blogs_ops(precision: str) -> Callable[[], object]:
         y = tf.cond(is_training, lambda: branch(True), lambda: branch(False))
         return tf.ensure_shape(y, x.shape)
 
-    with mock.patch.object(network, "_prelu", prelu), mock.patch.object(network, "normalize", normalize):
-        graph = train_mnist.build_graph(Config(precision=precision), CLASSES)
-    return _session_step([graph.train_op, graph.update_step], graph.images, graph.labels)
-
-
-def _graph_mode():
-    """TensorFlow with one default graph for the whole process, which is the peer's own."""
-    import tensorflow as tf
-
-    tf.compat.v1.disable_eager_execution()
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
-    return tf
-
-
-def _inputs() -> tuple:
-    """Placeholders of images and labels, and the images scaled as the blog does."""
-    tf = _graph_mode()
-    images = tf.compat.v1.placeholder(tf.uint8, [None, 28, 28])
-    return images, tf.compat.v1.placeholder(tf.int64, [None]), tf.cast(images, tf.float32) / 255.0
-
-
-def _session_step(fetches: list, images, labels) -> Callable[[], object]:
-    tf = _graph_mode()
-    session = tf.compat.v1.Session()
-    session.run(tf.compat.v1.global_variables_initializer())
-    image_batch, label_batch = random_batch()
-    return lambda: session.run(fetches, {images: image_batch, labels: label_batch})
+    with mock.patch.multiple(network, _prelu=prelu, normalize=normalize):
+        return ours(precision)
 
 
 def pytorch(precision: str, compiled: bool) -> Callable[[], object]:
@@ -145,24 +116,22 @@ def pytorch(precision: str, compiled: bool) -> Callable[[], object]:
 
 def measure() -> list[Row]:
     """Rows 1 to 4, all from one group of peers."""
-    peers = {f"ours, {precision}": (ours, (precision,)) for precision in ("float32", "bfloat16")}
-    peers |= {"cross entropy alone, float32": (cross_entropy_alone, ())}
+    peers = {"cross entropy alone, float32": (cross_entropy_alone, ())}
     for precision in ("float32", "bfloat16"):
+        peers[f"ours, {precision}"] = (ours, (precision,))
         peers[f"the blog's ops, {precision}"] = (blogs_ops, (precision,))
         for how in ("eager", "compiled"):
             peers[f"PyTorch {how}, {precision}"] = (pytorch, (precision, how == "compiled"))
     turns = take_turns(peers, rounds=ROUNDS, steps=STEPS)
+
+    def row(number: int, ours: str, others: list[str], goal: float) -> Row:
+        what = f"training step, batch {BATCH}: {ours} / {others[0]}"
+        return Row(number, what, f"{ratio(turns, ours, others[0]):.3f}", f"≤ {goal}", times(turns, [ours, *others]))
+
     rows = []
     for number, precision, goal in ((1, "float32", 0.95), (2, "bfloat16", 0.75)):
         names = [f"PyTorch {how}, {precision}" for how in ("eager", "compiled")]
-        best = min(names, key=lambda name: np.median(turns[name].seconds))
-        rows.append(_row(turns, number, f"ours, {precision}", best, goal, [name for name in names if name != best]))
-    also = ["the blog's ops, bfloat16"]
-    rows.append(_row(turns, 3, "ours, bfloat16", "the blog's ops, float32", 0.27, also))
-    return [*rows, _row(turns, 4, "ours, float32", "cross entropy alone, float32", 1.02)]
-
-
-def _row(turns, number: int, ours: str, other: str, goal: float, also: list[str] | None = None) -> Row:
-    detail = "; ".join(f"{name} {milliseconds(turns, name)}" for name in (ours, other, *(also or [])))
-    what = f"training step, batch {BATCH}: {ours} / {other}"
-    return Row(number, what, f"{ratio(turns, ours, other):.3f}", f"≤ {goal}", detail)
+        names.sort(key=lambda name: np.median(turns[name].seconds))
+        rows.append(row(number, f"ours, {precision}", names, goal))
+    rows.append(row(3, "ours, bfloat16", ["the blog's ops, float32", "the blog's ops, bfloat16"], 0.27))
+    return [*rows, row(4, "ours, float32", ["cross entropy alone, float32"], 1.02)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -88,6 +88,15 @@ def ratio(turns: Mapping[str, Turns], ours: str, other: str) -> float:
     return float(np.median(turns[ours].seconds / turns[other].seconds))
 
 
-def milliseconds(turns: Mapping[str, Turns], name: str) -> str:
-    """The median time of a step, in words."""
-    return f"{1000 * np.median(turns[name].seconds):.3g} ms"
+def times(turns: Mapping[str, Turns], names: Iterable[str]) -> str:
+    """The median times of a step of those named, in words."""
+    return "; ".join(f"{name} {1000 * np.median(turns[name].seconds):.3g} ms" for name in names)
+
+
+def graph_mode():
+    """TensorFlow with one default graph for the whole process, for a peer."""
+    import tensorflow as tf
+
+    tf.compat.v1.disable_eager_execution()
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    return tf

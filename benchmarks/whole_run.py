@@ -23,7 +23,7 @@ from benchmarks.table import Row
 from running.run_folder import read_table
 
 ROOT = Path(__file__).resolve().parent.parent
-TRACED_STEPS, TRACE_EVERY = 400, 20
+TRACED_STEPS, TRACE_EVERY, UNTRACED_STEPS = 400, 20, 50
 MEMORY_STEPS = 20_000
 
 
@@ -57,20 +57,16 @@ def beside_the_ops() -> Row:
     from running.session import open_session
 
     class Trace(tf.compat.v1.train.SessionRunHook):
-        periods, busy, spent, count, last = [], [], Counter(), 0, None
+        starts, busy, spent = [], [], Counter()
 
         def before_run(self, run_context):
-            now = time.perf_counter()
-            self.count += 1
-            self.traced = self.count % TRACE_EVERY == 0
-            if self.count % TRACE_EVERY > 1 and self.count > 50:  # neither it nor the last traced
-                self.periods.append(now - self.last)
-            self.last = now
+            self.starts.append(time.perf_counter())
+            self.traced = len(self.starts) % TRACE_EVERY == 0
             level = tf.compat.v1.RunOptions.FULL_TRACE if self.traced else tf.compat.v1.RunOptions.NO_TRACE
             return tf.compat.v1.train.SessionRunArgs(None, options=tf.compat.v1.RunOptions(trace_level=level))
 
         def after_run(self, run_context, run_values):
-            if self.traced and self.count > 50:
+            if self.traced and len(self.starts) > UNTRACED_STEPS:
                 self.busy.append(busy_seconds(run_values.run_metadata))
                 self.spent.update(seconds_by_kind(run_values.run_metadata))
 
@@ -84,7 +80,9 @@ def beside_the_ops() -> Row:
         code = train_mnist.main([*words.split(), "--run_name", "run", "--snapshot_steps", "[]"])
     if code:
         raise SystemExit(code)
-    period, busy = np.median(trace.periods), np.median(trace.busy)
+    steps = np.arange(1, len(trace.starts))  # each from its start to the next one's
+    plain = (steps > UNTRACED_STEPS) & (steps % TRACE_EVERY > 0)
+    period, busy = np.median(np.diff(trace.starts)[plain]), np.median(trace.busy)
     shares = ", ".join(f"{kind} {spent / trace.spent.total():.0%}" for kind, spent in trace.spent.most_common())
     detail = (
         f"{1000 * period:.1f} ms a step, {1000 * busy:.1f} ms of them with an op running; of the ops' time {shares}"
