@@ -3,7 +3,7 @@
 Ours is the step of `train_mnist.py`. The others have the same network, loss, update of the centers and optimizer:
 PyTorch eager (channels last) and compiled, in float32 and with bfloat16 autocast of the convolutional stages; the graph
 with the blog's own PReLU and batch norm; and the cross entropy alone. Images are random: no time depends on them.
-How fast the processor is at best, one matrix product of as many multiply-adds shows.
+For scale: one matrix product of as many multiply-adds, by PyTorch.
 """
 
 from __future__ import annotations
