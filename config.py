@@ -38,7 +38,7 @@ class Config:
     data_dir: str = field(default_factory=lambda: os.environ.get("CENTERLOSS_DATA") or "data")
     """folder that holds <dataset>/ with the IDX files; by default $CENTERLOSS_DATA, else data"""
     validation_fraction: Fraction = 0.2
-    """part of the training images that is held out, stratified; 0: no accuracy is known before the end"""
+    """part of the training images that is held out, stratified; 0: none, and no validation while it trains"""
     split_seed: Count = 0
     """which images are held out; apart from seed, so that runs with other seeds share their split"""
     input_range: Literal["unit", "centered"] = "unit"

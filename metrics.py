@@ -32,8 +32,8 @@ def distances(features: np.ndarray, labels: np.ndarray, num_classes: int) -> dic
 
     Returns:
         `intra`: mean distance of a feature to the mean of its class in this split; `inter_smallest` and
-        `inter_mean`: over the pairs of class means; `inter_over_intra`: the smallest inter over intra (infinite
-        when every class is one point).
+        `inter_mean`: over the pairs of class means (0 if there is one class); `inter_over_intra`: the smallest inter
+        over intra (infinite when every class is one point).
     """
     means = class_means(features, labels, num_classes)
     intra = float(np.linalg.norm(features - means[labels], axis=1).mean())

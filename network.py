@@ -10,7 +10,7 @@ Letters in the shapes: B batch, H height, W width, K channels, C classes, D feat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +26,12 @@ class Outputs(NamedTuple):
     logits: tf.Tensor  # [B, C] float32
 
 
-def initializer(kind: str) -> tf.compat.v1.initializers.variance_scaling:
-    """The initializer of kernels: `truncated_normal` of stddev 0.1, or `xavier`, uniform within ±sqrt(3 / fan_in)."""
+def initializer(kind: str) -> Callable[..., tf.Tensor]:
+    """The initializer of kernels: `truncated_normal` of stddev 0.1, or `xavier`, uniform within ±sqrt(3 / fan_in).
+
+    Raises:
+        ValueError: if `kind` is neither.
+    """
     if kind == "truncated_normal":
         return tf.compat.v1.truncated_normal_initializer(stddev=0.1)
     if kind == "xavier":
@@ -52,7 +56,7 @@ def variable(name: str, shape: list[int], init, *, trainable: bool = True) -> tf
 
 
 def prelu(x: tf.Tensor, scope: str, *, start: float) -> tf.Tensor:
-    """max(0, x) + slope · min(0, x), with one learned slope a channel (the last axis), starting at `start`."""
+    """max(0, x) + slope · min(0, x) of [B, …, K] `x`, in its dtype; the [K] slopes are learned, from `start` on."""
     with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
         slope = variable("slope", [x.shape[-1]], tf.compat.v1.constant_initializer(start))
     return _prelu(x, tf.convert_to_tensor(slope))
@@ -78,7 +82,7 @@ def _prelu_backward(x, slope, dy):
 
 
 def normalize(x: tf.Tensor, scope: str, *, decay: float, training: bool) -> tf.Tensor:
-    """Batch norm over B, H, W with scale and offset, epsilon 0.001.
+    """Batch norm of [B, H, W, K] over B, H, W, with scale and offset, epsilon 0.001; statistics in float32.
 
     In training, by the statistics of the batch, and the updates of the moving averages join UPDATE_OPS; in
     evaluation, by the moving averages.
@@ -156,8 +160,11 @@ def lenet(
         precision: `float32` or `bfloat16`, of the convolutional stages' activations and products; all else,
             the features and the statistics of batch norm among it, is float32.
 
+    Returns:
+        The features and the logits of these images.
+
     Raises:
-        ValueError: if `classifier_ring` is not empty and not of C classes.
+        ValueError: if `classifier_ring` is not empty and not of C classes, or `weight_init` is unknown.
     """
     if len(classifier_ring) not in (0, num_classes):
         raise ValueError(f"classifier_ring: expected {num_classes} classes, got {list(classifier_ring)}")

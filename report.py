@@ -84,7 +84,7 @@ def write_metrics(run: Path, config: Config, data_source: str) -> dict[str, obje
     sessions = run_folder.read_table(run / "sessions.csv")
     timed_steps = sum(int(row["steps"]) for row in sessions)
     seconds = sum(float(row["seconds"]) for row in sessions)
-    last_step = run_folder.read_table(run / "metrics.csv")[-1]
+    logged = run_folder.read_table(run / "metrics.csv")  # of a stopped run whose steps were then cut, maybe no row
     result = {
         "dataset": config.dataset,
         "data_source": data_source,
@@ -93,7 +93,7 @@ def write_metrics(run: Path, config: Config, data_source: str) -> dict[str, obje
         "lambda_eff": config.lambda_eff,
         "seed": config.seed,
         **splits,
-        "last_step": {name: float(value) for name, value in last_step.items()},
+        "last_step": {name: float(value) for name, value in logged[-1].items()} if logged else None,
         "seconds_per_step": seconds / timed_steps if timed_steps else None,
         "commit": _commit(),
         "python": platform.python_version(),

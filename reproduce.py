@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="reproduce.py", description=__doc__.partition("\n")[0], allow_abbrev=False
     )
     add = parser.add_argument
-    add("preset", type=str, help="blog, paper, fast: a folder in --configs, or of an export")
+    add("preset", type=str, help="blog, paper, fast, differences: a folder in --configs, or of an export")
     add("--seeds", type=Count, nargs="+", help="default: 0; of fast: 0 1 2 3 4")
     add("--only", type=str, nargs="+", default=[], metavar="CONFIG", help="these configs of the preset alone")
     add("--steps", type=PositiveCount | None, help="instead of the configs' own, to try things out")

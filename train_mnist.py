@@ -206,12 +206,18 @@ def train(
 
     Raises:
         hooks.NonFiniteError: if a loss or variable is not finite; the newest checkpoint is from before.
+        run_folder.RunFolderError: if a table of the run is damaged.
         Stopped: after a checkpoint, if a signal came.
     """
     print(f"going on from step {start.step:,}" if start.path else "no checkpoint yet: starting at step 0", flush=True)
     training, validation, watched = splits["train"], splits["validation"], splits["watched"]
+
+    def due(step: int) -> bool:
+        return step > 0 and (step % config.evaluate_every_steps == 0 or step == config.steps)
+
     rows = run_folder.TableFile(folder / "metrics.csv", keep_to=start.step)
-    validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step - 1)  # it is evaluated again
+    # An evaluation that is due at the start is made again, since the run may have been stopped before it.
+    validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step - due(start.step))
     shown = {"L_S": "cross_entropy", "L_C": "center_loss", "acc": "accuracy"}
     collapse = functools.partial(report.collapse, num_classes=graph.centers.shape[0])
     progress = hooks.ProgressHook(graph.scalars, shown, start.step, config.steps, config.log_every_steps)
@@ -246,8 +252,7 @@ def train(
             for step in range(start.step, config.steps + 1):
                 if session.should_stop():  # before an evaluation: the run that goes on from here begins with it
                     break
-                due = step > 0 and (step % config.evaluate_every_steps == 0 or step == config.steps)
-                if due and len(validation.labels):
+                if due(step) and len(validation.labels):
                     seen = session.run_step_fn(validate)  # fires no training hook
                     validation_rows.append({"step": step} | seen)
                     hooks.write_events(folder / "checkpoints", step, "validation", seen)
@@ -298,7 +303,9 @@ def run(command: CommandLine, signals: StopSignals) -> None:
     """Does what the command line asks for, from loading the data to the pictures.
 
     Raises:
-        DataError, run_folder.RunFolderError, checkpoints.CheckpointError: before anything of an earlier run is changed.
+        DataError, checkpoints.CheckpointError: before anything of an earlier run is changed.
+        run_folder.RunFolderError: likewise, but for a damaged table of the run, which is found when its features and
+            pictures are gone.
         hooks.NonFiniteError, Stopped: as `train`.
     """
     config, folder = command.config, command.run_folder

@@ -1,7 +1,7 @@
 """What rides along in a training session: finite check, patience, table rows, progress, the stop.
 
-Every hook takes the same `scalars`, tensors by name, which are fetched with each training step; `step` among them is
-the number of steps done before. They know nothing of what is trained.
+Each `ScalarsHook` takes the same `scalars`, tensors by name, which are fetched with each training step; `step` among
+them is the number of steps done before. They know nothing of what is trained.
 """
 
 from __future__ import annotations

@@ -170,9 +170,13 @@ def read_json(path: Path) -> dict:
     """The object in a JSON file.
 
     Raises:
-        RunFolderError: if it is not JSON.
+        RunFolderError: if it is not JSON, or no object.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"expected an object, got {value!s:.40}")
     except ValueError as error:
-        raise RunFolderError(f"{path}: not readable as JSON ({error}); delete it and resume the run") from None
+        advice = "delete it and resume the run; in an export, export that anew"
+        raise RunFolderError(f"{path}: not readable as JSON ({error}); {advice}") from None
+    return value

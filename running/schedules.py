@@ -15,12 +15,6 @@ def warm_up(step: tf.Tensor, value: float, warmup_steps: int, power: float) -> t
     return value * tf.minimum(tf.cast(step, tf.float32) / warmup_steps, 1.0) ** power
 
 
-def constant(step: tf.Tensor, value: float) -> tf.Tensor:
-    """`value` at every step; float32 scalar."""
-    del step
-    return tf.constant(value, tf.float32)
-
-
 def one_cycle(step: tf.Tensor, peak: float, steps: int, rise: float) -> tf.Tensor:
     """One cycle of half cosines (Smith, "Super-Convergence", 2017): peak / 25 to peak to peak / 10,000.
 
@@ -57,7 +51,9 @@ def learning_rate(
     multi_step_at: Sequence[int],
     multi_step_factor: float,
 ) -> tf.Tensor:
-    """The rate by the schedule `kind`, constant, one_cycle or multi_step; see the functions of these names."""
+    """The rate by the schedule `kind`: constant, or by the function `one_cycle` or `multi_step`; float32 scalar."""
     if kind == "one_cycle":
         return one_cycle(step, rate, steps, one_cycle_rise)
-    return multi_step(step, rate, multi_step_at, multi_step_factor) if kind == "multi_step" else constant(step, rate)
+    if kind == "multi_step":
+        return multi_step(step, rate, multi_step_at, multi_step_factor)
+    return tf.constant(rate, tf.float32)

@@ -137,7 +137,7 @@ def test_write_json_refuses_what_is_not_json(tmp_path, value):
     assert path.read_text() == "{}"
 
 
-@pytest.mark.parametrize("content", [b"", b'{"step": 3', b"\x00\x00\x00", b"\xff\xfe", b"step: 3"])
+@pytest.mark.parametrize("content", [b"", b'{"step": 3', b"\x00\x00\x00", b"\xff\xfe", b"step: 3", b"[3]", b"null"])
 def test_read_json_of_damaged_names_the_file_and_the_next_step(tmp_path, content):
     path = tmp_path / "m.json"
     path.write_bytes(content)

@@ -35,8 +35,20 @@ def test_warm_up_over_no_steps_is_the_value_from_the_start():
     assert at([0, 1, 16_000], schedules.warm_up, 0.01, 0, 3.0) == [np.float32(0.01)] * 3
 
 
-def test_constant():
-    assert at([0, 1, 16_000], schedules.constant, 0.001) == [np.float32(0.001)] * 3
+def test_the_learning_rate_is_by_the_kind_of_schedule():
+    steps = [0, 300, 1000, 16_000]
+
+    def rates(kind):
+        def schedule(step):
+            return schedules.learning_rate(
+                step, kind, 0.001, steps=1000, one_cycle_rise=0.3, multi_step_at=[300], multi_step_factor=0.5
+            )
+
+        return at(steps, schedule)
+
+    assert rates("constant") == [np.float32(0.001)] * 4
+    assert rates("one_cycle") == pytest.approx([4e-5, 1e-3, 1e-7, 1e-7], rel=1e-2)
+    assert rates("multi_step") == pytest.approx([1e-3, 5e-4, 5e-4, 5e-4])
 
 
 def test_one_cycle_at_its_corners():

@@ -305,6 +305,7 @@ def test_a_run_cut_short_and_resumed_equals_the_whole_run(finished_run, run_scri
     assert second.returncode == 0, second.stderr
     assert "going on from step 17" in second.stdout
     assert checkpoint_arrays(tmp_path / "parts", 30) == checkpoint_arrays(run, 30)
+    assert [row["step"] for row in rows(tmp_path / "parts" / "validation.csv")] == ["10", "17", "20", "30"]
     kept = [row for row in rows(tmp_path / "parts" / "metrics.csv") if row["step"] != "17"]
     assert kept == rows(run / "metrics.csv")
 
@@ -438,6 +439,18 @@ def test_a_refused_resume_leaves_the_run_as_it_was(finished_run, run_script, tmp
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver().save(session, str(run / "checkpoints" / "model.ckpt"), 30, write_state=False)
     refused("40", "of another network")
+
+
+def test_a_run_cut_to_the_steps_that_it_had_when_stopped_finishes_though_no_row_was_logged(run_script, tmp_path):
+    words = [*TINY_RUN, "--log_every_steps", "100", "--steps", "30", "--output_dir", str(tmp_path), "--run_name", "cut"]
+    stopped = subprocess.run(
+        [sys.executable, "-c", SIGNAL_IN_STEP_10, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert stopped.returncode == 143, stopped.stderr
+    done = run_script("train_mnist.py", "--resume", tmp_path / "cut", "--steps", "10")
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "cut" / "metrics.json").read_text())
+    assert (written["step"], written["last_step"]) == (10, None)
 
 
 def test_an_extended_run_has_no_features_and_pictures_of_its_earlier_end(finished_run, run_script, tmp_path):
