@@ -174,7 +174,7 @@ def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) 
 def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
     first_seeds = list({run.name: run for run in reversed(runs)}.values())[::-1]
     panels = told_apart([panel(run, split) for run in first_seeds], [run.name for run in first_seeds])
-    figure = clusters.figure(panels, common_scale=common_scale)
+    figure = clusters.figure(panels, limits=clusters.limits_of(panels) if common_scale else None)
     return clusters.encoded(figure, "png", small=True)
 
 

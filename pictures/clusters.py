@@ -71,15 +71,13 @@ def limits_of(panels: list[Panel]) -> Limits:
     return float(x0), float(x1), float(y0), float(y1)
 
 
-def figure(
-    panels: list[Panel], *, common_scale: bool = False, limits: Limits | None = None, arranged: np.ndarray | None = None
-) -> Figure:
+def figure(panels: list[Panel], *, limits: Limits | None = None, arranged: np.ndarray | None = None) -> Figure:
     """Draws a subplot for each panel, row by row, with equal aspect: a distance is as long in x as in y.
 
     Args:
         panels: at least one.
-        common_scale: the same limits for all panels, wide enough for each; else each has its own.
-        limits: these for all panels instead. Each panel then says how many of its points lie outside.
+        limits: the same for all panels, which then say how many of their points lie outside; by default each panel
+            has its own. `limits_of(panels)` has room for all.
         arranged: [C, 2], the names stand about their centers as they would if these were the centers of all panels.
 
     Raises:
@@ -92,7 +90,7 @@ def figure(
     if limits and not (np.isfinite(limits).all() and limits[0] < limits[1] and limits[2] < limits[3]):
         raise ValueError(f"limits: expected finite x0 < x1 and y0 < y1, got {' '.join(f'{v:g}' for v in limits)}")
 
-    shown = [limits or limits_of(panels if common_scale else [panel]) for panel in panels]
+    shown = [limits or limits_of([panel]) for panel in panels]
     columns = len(panels) if len(panels) <= 3 else math.ceil(math.sqrt(len(panels)))
     rows = math.ceil(len(panels) / columns)
     x0, x1, y0, y1 = shown[0]  # all have its shape: the given limits, or squares

@@ -174,14 +174,14 @@ def test_aspect_is_equal_and_the_frame_fits_it():
 def test_common_scale():
     panels = [made_panel(scale=300), made_panel(scale=3)]
     own = clusters.figure(panels).axes
-    common = clusters.figure(panels, common_scale=True).axes
+    common = clusters.figure(panels, limits=clusters.limits_of(panels)).axes
     assert limits(own[0]) != limits(own[1])
     assert limits(common[0]) == limits(common[1]) == clusters.limits_of(panels)
 
 
 def test_given_limits_and_what_they_leave_out():
     panel = made_panel()._replace(features=np.array([[0, 0], [1, 1], [5, 0], [0, -5]]), labels=np.arange(4))
-    for axes in clusters.figure([panel, panel], limits=(-1, 1, -2, 2), common_scale=True).axes:
+    for axes in clusters.figure([panel, panel], limits=(-1, 1, -2, 2)).axes:
         assert limits(axes) == (-1, 1, -2, 2)
         assert axes.get_title() == "a title\n2 of 4 points outside"
 
