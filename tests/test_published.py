@@ -94,3 +94,26 @@ def test_numbers_on_a_page_are_those_of_the_export(name, lines):
 def test_there_are_tables_to_check():
     assert EXPORTS
     assert len(QUOTED_TABLES) > 1
+
+
+def test_the_table_of_the_two_losses_is_of_the_measured_costs():
+    costs: dict[str, dict[str, dict[str, str]]] = {}
+    with (ROOT / "docs" / "compare_losses" / "classes.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            costs.setdefault(row["classes"], {})[row["loss"]] = row
+    for classes, of in costs.items():
+
+        def pair(column, form, of=of):
+            return " / ".join(
+                format(float(of[loss][column]), form) if loss in of else "–" for loss in ("naive", "gather")
+            )
+
+        ratio = format(float(of["naive"]["over_gather"]), ".1f") if "naive" in of else "–"
+        line = [
+            format(int(classes), ","),
+            pair("ops_step", ",.0f"),
+            pair("build_s", ".2g"),
+            pair("step_ms", ".2f"),
+            ratio,
+        ]
+        assert f"| {' | '.join(line)} |\n" in (ROOT / "README.md").read_text(encoding="utf-8")
