@@ -1,8 +1,8 @@
 """What finished runs of a preset amount to: tables, panels, and an export small enough for a repository.
 
-A table has a row a run, and the mean and standard deviation over seeds. A panel has a subplot a config, of its first
-seed. Both are made from `Run` records, read from run folders or from an export alike, so that an export redraws
-itself without its run folders. No TensorFlow.
+A table has a row a run, and the mean and standard deviation over seeds. A panel has a subplot a config, of the seed
+with the median accuracy. Both are made from `Run` records, read from run folders or from an export alike, so that an
+export redraws itself without its run folders. No TensorFlow.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ def table_markdown(title: str, runs: Sequence[Run]) -> str:
         "",
         "All test images, at the last step. `accuracy` is by softmax, `accuracy_nearest_center` by nearest learned "
         "center; `intra` is the mean distance of a feature to the mean of its class, `inter_smallest` the smallest "
-        "between two class means; `seconds` are of the training alone. The panels show the first seed of each config.",
+        "between two class means; `seconds` are of the training alone. The panels show, of each config, the seed with "
+        "the median accuracy (of two middle ones the lower).",
     ]
     head = [*ASKED_FOR, *MEASURED]
     configs = _by_config(runs)
@@ -160,6 +161,15 @@ def panel(run: Run, split: str) -> clusters.Panel:
     return read_features(run.features[split], run.config, f" {split}", "remove its run and have it made anew")
 
 
+def median_seeds(runs: Sequence[Run]) -> list[Run]:
+    """Of each config the run with the median test accuracy by softmax, of two middle ones the lower; in order."""
+    by_name: dict[str, list[Run]] = {}
+    for run in runs:
+        by_name.setdefault(run.name, []).append(run)
+    ranked = (sorted(seeds, key=lambda run: run.metrics["test"]["accuracy"]) for seeds in by_name.values())
+    return [seeds[(len(seeds) - 1) // 2] for seeds in ranked]
+
+
 def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) -> list[Path]:
     """Writes panel_<split>.png for each split that the runs have, results.csv and results.md to `folder`."""
     contents = {f"panel_{split}.png": _panel_figure(runs, split, common_scale) for split in runs[0].features}
@@ -172,16 +182,17 @@ def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) 
 
 
 def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
-    first_seeds = list({run.name: run for run in reversed(runs)}.values())[::-1]
-    panels = told_apart([panel(run, split) for run in first_seeds], [run.name for run in first_seeds])
+    shown = median_seeds(runs)
+    panels = told_apart([panel(run, split) for run in shown], [run.name for run in shown])
     figure = clusters.figure(panels, limits=clusters.limits_of(panels) if common_scale else None)
     return clusters.encoded(figure, "png", small=True)
 
 
 def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Path]:
-    """Writes `folder`/<config>/seed_<n>.npz of each run, .config.yaml and .metrics.json beside it, panels and tables.
+    """Writes `folder`/<config>/seed_<n>.npz of each run with .config.yaml, .metrics.json and .validation.csv beside it.
 
-    panel_test and the tables come from the files of the export alone; panel_train.png can't.
+    Then panels and tables of all runs in `folder`. panel_test and the tables come from the files of the export alone.
+    panel_train.png needs the runs themselves: it stays as it is if `runs` lacks one that it would show.
 
     Raises:
         RunFolderError: if float16 can't hold a run's features, as far as a picture shows. Nothing is written then.
@@ -195,9 +206,18 @@ def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Pat
         source = run.metrics["data_source"].replace(str(Path(run.config.data_dir)), "data")
         write_bytes(path.with_suffix(".config.yaml"), settings.to_yaml(config).encode())
         write_json(path.with_suffix(".metrics.json"), run.metrics | {"data_source": source})
+        validation = run.path / "validation.csv"
+        if validation.is_file():  # a run without a validation split has none
+            write_bytes(path.with_suffix(".validation.csv"), validation.read_bytes())
         write_bytes(path, content)
-    write_bytes(folder / "panel_train.png", _panel_figure(runs, "train", common_scale))
-    return [folder / "panel_train.png", *write(folder, folder.name, read_export(folder), common_scale=common_scale)]
+    exported = read_export(folder)
+    written = write(folder, folder.name, exported, common_scale=common_scale)
+    at_hand = {(run.name, run.config.seed): run for run in runs}
+    shown = [at_hand.get((run.name, run.config.seed)) for run in median_seeds(exported)]
+    if None not in shown:
+        write_bytes(folder / "panel_train.png", _panel_figure(shown, "train", common_scale))
+        written = [folder / "panel_train.png", *written]
+    return written
 
 
 def _packed(run: Run) -> bytes:
