@@ -35,6 +35,7 @@ from network import FEATURE_WIDTH, lenet
 from running import checkpoints, hooks, run_folder, schedules
 from running.session import open_session
 from running.signals import Stopped, StopSignals
+from running.streams import outlive_readers
 from update_centers import update_centers_in_graph, update_centers_op
 
 NETWORK_SETTINGS = (
@@ -390,4 +391,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

@@ -16,11 +16,28 @@ class CheckpointError(Exception):
 
 
 class Saver(tf.compat.v1.train.Saver):
-    """TensorFlow's, but that a folder which is gone is told by an OSError: there it is a ValueError."""
+    """TensorFlow's, but for two things.
+
+    A folder which is gone is told by an OSError: there it is a ValueError. And a path is a path: there it is a pattern,
+    so that in a folder named `run[1]` nothing is found to restore, and nothing to delete.
+    """
+
+    def restore(self, sess, save_path):
+        sess.run(self.saver_def.restore_op_name, {self.saver_def.filename_tensor_name: save_path})
+
+    def recover_last_checkpoints(self, checkpoint_paths):
+        self.set_last_checkpoints_with_time(
+            [(path, Path(f"{path}.index").stat().st_mtime) for path in checkpoint_paths]
+        )
 
     def save(self, sess, save_path, *arguments, **options):
+        earlier = self.last_checkpoints
         try:
-            return super().save(sess, save_path, *arguments, **options)
+            saved = super().save(sess, save_path, *arguments, **options)
+            for prefix in set(earlier) - set(self.last_checkpoints):
+                for ending in ("index", "data-00000-of-00001"):
+                    Path(f"{prefix}.{ending}").unlink(missing_ok=True)
+            return saved
         except ValueError as error:
             folder = Path(save_path).parent
             if folder.is_dir():
@@ -45,7 +62,13 @@ def newest_whole(folder: Path) -> Found:
     Raises:
         CheckpointError: if there are checkpoints, but none of them is whole.
     """
-    steps = sorted({int(match[1]) for file in folder.glob("model.ckpt-*") if (match := _NAME.match(file.name))})
+    steps = sorted(
+        {
+            int(match[1])
+            for file in folder.glob("model.ckpt-*")
+            if (match := _NAME.fullmatch(file.name)) and file.is_file()
+        }
+    )
     whole, damaged = [], []
     for step in steps:
         prefix = str(folder / f"model.ckpt-{step}")
@@ -60,7 +83,7 @@ def newest_whole(folder: Path) -> Found:
     return Found(whole[-1] if whole else None, int(whole[-1].rpartition("-")[2]) if whole else 0, whole, damaged)
 
 
-_NAME = re.compile(r"model\.ckpt-(\d+)\.(?:index|data-\d+-of-\d+)$")
+_NAME = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|data-00000-of-00001)")
 
 
 def _problem(prefix: str, step: int) -> str | None:
