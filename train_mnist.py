@@ -283,7 +283,7 @@ def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.n
         splits: by name, the images with their [N] indices into the data set's split.
     """
     found = checkpoints.newest_whole(folder / "checkpoints")
-    reader = tf.compat.v1.train.NewCheckpointReader(found.path)
+    reader = checkpoints.read(found.path)
     weights, bias = reader.get_tensor("lenet/classifier/kernel"), "lenet/classifier/bias"
     with tf.compat.v1.Session() as session:
         graph.saver.restore(session, found.path)

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-
 # From a terminal, a user, a lost line, and batch systems whose time is nearly over.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
 URGENT = (signal.SIGINT, signal.SIGTERM)  # as a second one. The others come repeatedly: a lost line's from two senders.

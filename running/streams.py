@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from pathlib import Path
 
 
 class _Outliving(io.TextIOWrapper):
@@ -36,7 +37,7 @@ def outlive_readers() -> None:
     file that is opened would have its number, and the messages of libraries would go into that file.
     """
     for name in ("stdout", "stderr"):
-        old = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, for the rest of the process
+        old = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
         lines = old.line_buffering or name == "stderr"
         encoding = old.encoding
         setattr(sys, name, _Outliving(old.detach(), encoding, "backslashreplace", line_buffering=lines))
