@@ -5,29 +5,17 @@ from __future__ import annotations
 import io
 import os
 import sys
-from pathlib import Path
 
 
-class _Outliving(io.TextIOWrapper):
-    """Text to a descriptor; after the first error, as of a reader that went away, it leads to nowhere."""
+class _Outliving(io.FileIO):
+    """A descriptor that takes everything: what can't be written, as when a reader went away, counts as written."""
 
-    def write(self, text: str) -> int:
+    def write(self, data):
         try:
-            return super().write(text)
+            written = super().write(data)
         except OSError:
-            self._lead_nowhere()
-            return len(text)
-
-    def flush(self) -> None:
-        try:
-            super().flush()
-        except OSError:
-            self._lead_nowhere()
-
-    def _lead_nowhere(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
+            written = None
+        return len(data) if written is None else written  # also where the descriptor would have to be waited for
 
 
 def outlive_readers() -> None:
@@ -37,7 +25,8 @@ def outlive_readers() -> None:
     file that is opened would have its number, and the messages of libraries would go into that file.
     """
     for name in ("stdout", "stderr"):
-        old = getattr(sys, name) or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-        lines = old.line_buffering or name == "stderr"
-        encoding = old.encoding
-        setattr(sys, name, _Outliving(old.detach(), encoding, "backslashreplace", line_buffering=lines))
+        old = getattr(sys, name)
+        descriptor = old.fileno() if old else os.open(os.devnull, os.O_WRONLY)
+        raw = io.BufferedWriter(_Outliving(descriptor, "w", closefd=False))
+        encoding, lines = (old.encoding, old.line_buffering) if old else ("utf-8", True)
+        setattr(sys, name, io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=lines))

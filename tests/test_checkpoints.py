@@ -305,7 +305,12 @@ def test_through_a_link_checkpoints_are_found(folder, tmp_path):
 )  # fmt: skip
 def test_files_of_others_are_left_alone(folder, name):
     (folder / name).write_text("of another program")
-    (folder / "model.ckpt-6000.index").mkdir()
     found = checkpoints.newest_whole(folder)
     assert (found.step, found.damaged) == (1000, [])
     assert (folder / name).read_text() == "of another program"
+
+
+def test_a_folder_named_as_a_checkpoint_is_none(folder):
+    (folder / "model.ckpt-6000.index").mkdir()
+    found = checkpoints.newest_whole(folder)
+    assert (found.step, found.damaged) == (1000, [])
