@@ -27,6 +27,7 @@ from rich.table import Table
 
 from pictures.loss_comparison import draw_loss_comparison
 from running.run_folder import write_whole
+from running.streams import outlive_readers
 
 LOSSES = ("naive", "gather")
 NAIVE_UP_TO = 1000  # classes: at 1,000 the loop takes a minute to build and to start, at 10,000 hours
@@ -201,4 +202,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     main()

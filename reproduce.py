@@ -30,6 +30,7 @@ from config import Config, Count, PositiveCount
 from results import Run
 from running.child import Child
 from running.run_folder import RunFolderError, finished_step, read_json
+from running.streams import outlive_readers
 
 ROOT = Path(__file__).resolve().parent
 SEEDS = {"fast": [0, 1, 2, 3, 4]}  # where nothing is said; [0] for all others
@@ -236,4 +237,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

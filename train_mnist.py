@@ -35,6 +35,7 @@ from network import FEATURE_WIDTH, lenet
 from running import checkpoints, hooks, run_folder, schedules
 from running.session import open_session
 from running.signals import Stopped, StopSignals
+from running.streams import outlive_readers
 from update_centers import update_centers_in_graph, update_centers_op
 
 NETWORK_SETTINGS = (
@@ -282,7 +283,7 @@ def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.n
         splits: by name, the images with their [N] indices into the data set's split.
     """
     found = checkpoints.newest_whole(folder / "checkpoints")
-    reader = tf.compat.v1.train.NewCheckpointReader(found.path)
+    reader = checkpoints.read(found.path)
     weights, bias = reader.get_tensor("lenet/classifier/kernel"), "lenet/classifier/bias"
     with tf.compat.v1.Session() as session:
         graph.saver.restore(session, found.path)
@@ -390,4 +391,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

@@ -19,6 +19,7 @@ from config import Config, load
 from mnist_data import CLASS_NAMES
 from pictures import animation, clusters
 from running.run_folder import RunFolderError, write_bytes
+from running.streams import outlive_readers
 
 DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}
 
@@ -203,4 +204,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    outlive_readers()
     main()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import functools
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +19,45 @@ class CheckpointError(Exception):
     """No checkpoint can be used. The message names the folder, what is wrong, and what to do."""
 
 
+@functools.cache
+def _plain(prefix: str) -> str:
+    """The same `prefix` by a path that TensorFlow does not take for a pattern, through a link where it would."""
+    if not set(prefix) & set("*?[]\\"):
+        return prefix
+    link = Path(tempfile.mkdtemp(prefix="checkpoints-")) / "folder"
+    atexit.register(shutil.rmtree, link.parent, ignore_errors=True)
+    link.symlink_to(Path(prefix).parent.resolve())
+    return str(link / Path(prefix).name)
+
+
+def read(prefix: str) -> tf.compat.v1.train.NewCheckpointReader:
+    """A reader of the checkpoint at `prefix`, whatever its folder is called."""
+    return tf.compat.v1.train.NewCheckpointReader(_plain(prefix))
+
+
 class Saver(tf.compat.v1.train.Saver):
-    """TensorFlow's, but that a folder which is gone is told by an OSError: there it is a ValueError."""
+    """TensorFlow's, but for two things.
+
+    A folder which is gone is told by an OSError: there it is a ValueError. And a path is a path: there it is a pattern,
+    so that in a folder named `run[1]` nothing is found to restore, and nothing to delete.
+    """
+
+    def restore(self, sess, save_path):
+        sess.run(self.saver_def.restore_op_name, {self.saver_def.filename_tensor_name: _plain(save_path)})
+
+    def recover_last_checkpoints(self, checkpoint_paths):
+        self.set_last_checkpoints_with_time(
+            [(path, Path(f"{path}.index").stat().st_mtime) for path in checkpoint_paths]
+        )
 
     def save(self, sess, save_path, *arguments, **options):
+        earlier = self.last_checkpoints
         try:
-            return super().save(sess, save_path, *arguments, **options)
+            saved = super().save(sess, save_path, *arguments, **options)
+            for prefix in set(earlier) - set(self.last_checkpoints):
+                for ending in ("index", "data-00000-of-00001"):
+                    Path(f"{prefix}.{ending}").unlink(missing_ok=True)
+            return saved
         except ValueError as error:
             folder = Path(save_path).parent
             if folder.is_dir():
@@ -45,7 +82,8 @@ def newest_whole(folder: Path) -> Found:
     Raises:
         CheckpointError: if there are checkpoints, but none of them is whole.
     """
-    steps = sorted({int(match[1]) for file in folder.glob("model.ckpt-*") if (match := _NAME.match(file.name))})
+    files = (file.name for file in folder.glob("model.ckpt-*") if file.is_file())
+    steps = sorted({int(match[1]) for match in map(_NAME.fullmatch, files) if match})
     whole, damaged = [], []
     for step in steps:
         prefix = str(folder / f"model.ckpt-{step}")
@@ -60,13 +98,13 @@ def newest_whole(folder: Path) -> Found:
     return Found(whole[-1] if whole else None, int(whole[-1].rpartition("-")[2]) if whole else 0, whole, damaged)
 
 
-_NAME = re.compile(r"model\.ckpt-(\d+)\.(?:index|data-\d+-of-\d+)$")
+_NAME = re.compile(r"model\.ckpt-(0|[1-9][0-9]*)\.(?:index|data-00000-of-00001)")
 
 
 def _problem(prefix: str, step: int) -> str | None:
     """Why the checkpoint at `prefix` can't be used; None if it can."""
     try:
-        reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+        reader = read(prefix)
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
         saved_step = int(reader.get_tensor("global_step"))
@@ -81,7 +119,7 @@ def check_fits(prefix: str, variables: list[tf.Variable]) -> None:
     Raises:
         CheckpointError: naming the first differences.
     """
-    saved = tf.compat.v1.train.NewCheckpointReader(prefix).get_variable_to_shape_map()
+    saved = read(prefix).get_variable_to_shape_map()
     wanted = {variable.op.name: variable.shape.as_list() for variable in variables}
     differences = [
         f"{name}: {saved.get(name, 'missing')} in the checkpoint, {wanted.get(name, 'missing')} in the graph"

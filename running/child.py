@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
+
+from running.signals import take_over
 
 
 class Child:
-    """Takes over SIGINT and SIGTERM for the rest of the process, and hands each on to the child, once.
+    """Takes over the signals of `signals.ENDING` for the rest of the process, and hands each on to the child, once.
 
     The child is in a session of its own. In ours it would get the terminal's Ctrl-C a second time, directly, and the
     second signal is the one that ends a run without a checkpoint.
@@ -20,8 +21,7 @@ class Child:
         self.stopped_by: int | None = None
         self._process: subprocess.Popen | None = None
         self._waiting: list[int] = []  # signals that the child is yet to get
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._receive)
+        take_over(self._receive)
 
     def _receive(self, signum: int, frame: object) -> None:
         self.stopped_by = self.stopped_by or signum

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import json
 import os
@@ -10,10 +11,14 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 MARKER = ".run"  # in every folder made here: the lock, with its holder's process id
+
+
+_UNSUPPORTED = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class RunFolderError(Exception):
@@ -30,6 +35,15 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
+def _sync(file: IO) -> None:
+    """Waits until `file` is on the disk, where the file system can say so."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
 @contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` and renames it to `path` at the end; on an error nothing stays.
@@ -42,9 +56,10 @@ def write_whole(path: Path) -> Iterator[Path]:
     try:
         with _naming(path):
             yield temporary
-            temporary.chmod(0o644)
+            with suppress(OSError):  # some file systems know no modes
+                temporary.chmod(0o644)
             with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+                _sync(written)
             temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -110,6 +125,11 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunFolderError(
                 f"{folder}: in use by process {marker.read().strip() or '(unknown)'}; wait for it, or stop it first"
             ) from None
+        except OSError as error:
+            raise RunFolderError(
+                f"{folder}: its file system gives no lock ({error.strerror}); choose an --output_dir on another one, "
+                "to go on after a copy of the run to there"
+            ) from error
         marker.truncate(0)
         marker.write(f"{os.getpid()}\n")
         marker.flush()
@@ -146,7 +166,7 @@ class TableFile:
                 writer.writeheader()
             writer.writerow(row)
             file.flush()
-            os.fsync(file.fileno())
+            _sync(file)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -10,6 +10,14 @@ from running.checkpoints import Found, Saver
 from running.hooks import FiniteHook, FiniteVariables
 
 
+class Session(tf.compat.v1.train.SingularMonitoredSession):
+    """A session that any error ends. MonitoredSession starts anew from its first weights after some of them."""
+
+    def __exit__(self, kind, error, traceback):
+        # By their own class, OutOfRangeError and StopIteration would be taken for the end of the data.
+        return super().__exit__(kind and BaseException, error, traceback)
+
+
 def open_session(
     folder: Path,
     start: Found,
@@ -19,8 +27,8 @@ def open_session(
     *,
     save_every_steps: int,
     summary_every_steps: int,
-) -> tf.compat.v1.train.MonitoredSession:
-    """A MonitoredTrainingSession on the default graph; event files and checkpoints go to `folder`.
+) -> Session:
+    """A session on the default graph; event files and checkpoints go to `folder`.
 
     The checkpoint to start from is given by name: a session that looks for it itself starts at step 0, silently, where
     it finds none. The saver stands behind `hooks` in the order of a step, so that what they check and write down is
@@ -50,10 +58,6 @@ def open_session(
         listeners=[FiniteVariables(variables, losses)],
         save_graph_def=False,
     )
-    return tf.compat.v1.train.MonitoredTrainingSession(
-        scaffold=tf.compat.v1.train.Scaffold(saver=saver, init_fn=restore),
-        hooks=[losses, *hooks, saving],
-        summary_dir=str(folder),
-        save_summaries_steps=summary_every_steps,
-        log_step_count_steps=None,
-    )
+    scaffold = tf.compat.v1.train.Scaffold(saver=saver, init_fn=restore)
+    summaries = tf.compat.v1.train.SummarySaverHook(summary_every_steps, output_dir=str(folder), scaffold=scaffold)
+    return Session([summaries, losses, *hooks, saving], scaffold)

@@ -1,12 +1,23 @@
-"""SIGINT and SIGTERM: noted while a session trains, so that it can checkpoint; raised at any other time."""
+"""The signals that ask to end: noted while a session trains, so that it can checkpoint; raised at any other time."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# From a terminal, a user, a lost line, and batch systems whose time is nearly over.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
+URGENT = (signal.SIGINT, signal.SIGTERM)  # as a second one. The others come repeatedly: a lost line's from two senders.
+
+
+def take_over(handler: Callable[[int, object], None]) -> None:
+    """Has `handler` called for each of ENDING, but for SIGHUP where it is ignored, as by nohup."""
+    for signum in ENDING:
+        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, handler)
 
 
 class Stopped(BaseException):
@@ -22,10 +33,10 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """Takes over SIGINT and SIGTERM for the rest of the process.
+    """Takes over the signals of ENDING for the rest of the process.
 
     Attributes:
-        received: the first signal that came; None so far. A second one ends the process at once.
+        received: the first signal that came; None so far. A second one that is URGENT ends the process at once.
     """
 
     def __init__(self) -> None:
@@ -35,12 +46,13 @@ class StopSignals:
         os.set_blocking(wakeup, False)
         signal.set_wakeup_fd(wakeup)
         threading.Thread(target=_end_at_the_second, args=(arrived,), daemon=True).start()
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(signum, self._receive)
+        take_over(self._receive)
 
     def _receive(self, signum: int, frame: object) -> None:
         if self.received is not None:
-            os._exit(128 + signum)
+            if signum in URGENT:
+                os._exit(128 + signum)
+            return
         self.received = signum
         if not self._deferred:
             raise Stopped(signum)
@@ -58,10 +70,12 @@ class StopSignals:
 
 
 def _end_at_the_second(arrived: int) -> None:
-    """Ends the process at the second signal: the user does not want to wait for the checkpoint.
+    """Ends the process at a second signal that is URGENT: the user does not want to wait for the checkpoint.
 
     `arrived` gives a byte for each signal at once. `_receive` is called between two calls of the main thread alone, and
     once for all that came during one of them: a step or a save of TensorFlow's can take longer than two Ctrl-C.
     """
     os.read(arrived, 1)
-    os._exit(128 + os.read(arrived, 1)[0])
+    while (signum := os.read(arrived, 1)[0]) not in URGENT:
+        pass
+    os._exit(128 + signum)

@@ -263,3 +263,54 @@ def test_another_shape_is_named(folder):
             CheckpointError, match=r"1 variables differ: centers: \[10, 2\] in .*, \[62, 2\] in the graph"
         ):
             checkpoints.check_fits(str(folder / "model.ckpt-1000"), [step, *variables])
+
+
+# --- odd names
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a\\b", "a\n", "~", "a?", " ", "é"])
+def test_in_a_folder_of_any_name_checkpoints_are_found_restored_and_deleted(tmp_path, name):
+    """Eight saves of which two are kept, four of them by a later saver."""
+    folder = tmp_path / name
+    folder.mkdir()
+    for first in (1, 5):
+        with tf.Graph().as_default(), v1.Session() as session:
+            step, _ = build()
+            saver = checkpoints.Saver(max_to_keep=2)
+            session.run(v1.global_variables_initializer())
+            found = checkpoints.newest_whole(folder)
+            if found.path is not None:
+                saver.recover_last_checkpoints(found.whole)
+                saver.restore(session, found.path)
+                assert session.run(step) == 4
+            for number in range(first, first + 4):
+                step.load(number, session)
+                saver.save(session, str(folder / "model.ckpt"), global_step=number, write_meta_graph=False)
+    kept = [f"model.ckpt-{step}.{ending}" for step in (7, 8) for ending in ("data-00000-of-00001", "index")]
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint", *kept]
+
+
+def test_through_a_link_checkpoints_are_found(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    assert checkpoints.newest_whole(tmp_path / "link").step == 1000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "._model.ckpt-5000.index", "model.ckpt-5000 (conflicted copy).index", "model.ckpt-5000.index.tmp",
+        "model.ckpt-5000.index\n", "model.ckpt-05000.index", "model.ckpt-٥.index", "model.ckpt-5000.index~",
+        "model.ckpt-5000.data-00000-of-00001.tempstate123", "model.ckpt-5000.meta", "my-model.ckpt-5000.index",
+    ],
+)  # fmt: skip
+def test_files_of_others_are_left_alone(folder, name):
+    (folder / name).write_text("of another program")
+    found = checkpoints.newest_whole(folder)
+    assert (found.step, found.damaged) == (1000, [])
+    assert (folder / name).read_text() == "of another program"
+
+
+def test_a_folder_named_as_a_checkpoint_is_none(folder):
+    (folder / "model.ckpt-6000.index").mkdir()
+    found = checkpoints.newest_whole(folder)
+    assert (found.step, found.damaged) == (1000, [])

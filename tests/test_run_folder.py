@@ -145,6 +145,34 @@ def test_read_json_of_damaged_names_the_file_and_the_next_step(tmp_path, content
         run_folder.read_json(path)
 
 
+# --- file systems that lack something
+
+LACKS = [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL]
+
+
+@pytest.mark.parametrize("number", LACKS)
+def test_without_modes_and_syncs_files_are_written_all_the_same(tmp_path, monkeypatch, number):
+    def refuse(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(run_folder.os, "fsync", refuse)
+    monkeypatch.setattr("pathlib.Path.chmod", refuse)
+    run_folder.write_text(tmp_path / "a.txt", "text")
+    TableFile(tmp_path / "t.csv", keep_to=0).append({"step": 1})
+    assert (tmp_path / "a.txt").read_text() == "text"
+    assert (tmp_path / "t.csv").read_text() == "step\n1\n"
+
+
+@pytest.mark.parametrize("number", [*LACKS, errno.ENOLCK])
+def test_without_locks_the_folder_is_refused_with_the_way_on(earlier, monkeypatch, number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(run_folder.fcntl, "flock", refuse)
+    with pytest.raises(RunFolderError, match=r"run: its file system gives no lock .*--output_dir"):
+        take(earlier)
+
+
 # --- create
 
 

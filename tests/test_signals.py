@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, sent to processes of their own, inside and outside `deferred`."""
+"""The signals that ask to end, sent to processes of their own, inside and outside `deferred`."""
 
 import contextlib
 import os
@@ -10,6 +10,8 @@ import time
 import pytest
 
 BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
+BATCH = [signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU]
+ALL = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, *BATCH], ids=lambda signum: signum.name)
 START = """
 import sys, time
 from running.signals import Stopped, StopSignals
@@ -49,7 +51,7 @@ def ending(process) -> tuple[list[str], str, int]:
     return output.split("\n")[:-1], errors, process.returncode
 
 
-@BOTH
+@ALL
 def test_outside_deferred_it_is_raised_at_once(start, signum):
     process = start("""
 try:
@@ -82,7 +84,7 @@ except Stopped as stopped:
 """
 
 
-@BOTH
+@ALL
 def test_inside_deferred_it_is_noted_and_raised_at_the_end(start, signum):
     process = start(DEFERRED)
     assert process.stdout.readline() == "ready\n"
@@ -184,3 +186,54 @@ wait_for(lambda: False)
     assert output == []
     assert errors.rstrip().endswith("Stopped: SIGTERM")
     assert code == 1
+
+
+@pytest.mark.parametrize("signum", BATCH, ids=lambda signum: signum.name)
+def test_one_that_comes_repeatedly_does_not_cut_the_checkpoint_short(start, signum):
+    """A lost terminal sends SIGHUP twice, and the kernel SIGXCPU each second."""
+    process = start("""
+import time
+try:
+    with signals.deferred():
+        say("ready")
+        time.sleep(1)
+        say("saved")
+except Stopped as stopped:
+    time.sleep(0.5)
+    sys.exit(128 + stopped.signum)
+""")
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(3):
+        os.kill(process.pid, signum)
+        time.sleep(0.1)
+    assert process.stdout.readline() == "saved\n"
+    os.kill(process.pid, signum)
+    assert ending(process) == ([], "", 128 + signum)
+
+
+@pytest.mark.parametrize("taker", ["StopSignals()", "Child()"])
+def test_sighup_stays_ignored_under_nohup(start, taker):
+    process = start(f"""
+import signal
+from running.child import Child
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+{taker}
+say(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
+""")
+    assert ending(process) == (["True"], "", 0)
+
+
+@ALL
+def test_a_child_is_handed_each(start, signum):
+    process = start("""
+from running.child import Child
+child = Child()
+code = "import time; from running.signals import *; StopSignals(); print('ready', flush=True); time.sleep(60)"
+say(child.run([sys.executable, "-c", code]))
+say(child.stopped_by)
+""")
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signum)
+    output, errors, code = ending(process)
+    assert (output, code) == (["1", str(int(signum))], 0)
+    assert errors.rstrip().endswith(f"Stopped: {signum.name}")

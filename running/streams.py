@@ -1,0 +1,32 @@
+"""Standard output and error that never end a program: what they can't take is lost, and the program goes on."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+
+class _Outliving(io.FileIO):
+    """A descriptor that takes everything: what can't be written, as when a reader went away, counts as written."""
+
+    def write(self, data):
+        try:
+            written = super().write(data)
+        except OSError:
+            written = None
+        return len(data) if written is None else written  # also where the descriptor would have to be waited for
+
+
+def outlive_readers() -> None:
+    """Makes `sys.stdout` and `sys.stderr` take any text, whatever becomes of the terminal, pipe or file behind them.
+
+    To be called once, where a script starts: a stream that is closed by then also gets a descriptor, since the next
+    file that is opened would have its number, and the messages of libraries would go into that file.
+    """
+    for name in ("stdout", "stderr"):
+        old = getattr(sys, name)
+        descriptor = old.fileno() if old else os.open(os.devnull, os.O_WRONLY)
+        raw = io.BufferedWriter(_Outliving(descriptor, "w", closefd=False))
+        encoding, lines = (old.encoding, old.line_buffering) if old else ("utf-8", True)
+        setattr(sys, name, io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=lines))

@@ -1,0 +1,49 @@
+"""A session that an error ends: nothing starts again from the first weights."""
+
+import csv
+
+import pytest
+
+RUN = [
+    "--dataset", "digits", "--channels", "[2,3,4]", "--batch_size", "20", "--log_every_steps", "5", "--steps", "30",
+    "--evaluate_every_steps", "10", "--checkpoint_every_steps", "10",
+]  # fmt: skip
+# A step of the training that fails once, in one of TensorFlow's classes.
+CODE = """
+import sys
+import tensorflow as tf
+import train_mnist
+from running import hooks
+
+def fail(self, step, values):
+    if step == 17:
+        raise getattr(tf.errors, sys.argv[1])(None, None, "could not create a primitive")
+
+hooks.PatienceHook.after_step = fail
+sys.exit(train_mnist.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("AbortedError", "plain"), ("UnavailableError", "plain"), ("OutOfRangeError", "plain"),
+        ("AbortedError", "run[1]/a \\ b\n"),
+    ],
+)  # fmt: skip
+def test_a_failed_step_ends_the_run_and_resume_equals_the_undisturbed_one(tmp_path, run_script, kind, name):
+    folder = tmp_path / "runs" / name
+    failed = run_script("-c", CODE, kind, *RUN, "--output_dir", folder.parent, "--run_name", folder.name)
+    assert failed.returncode == 2, failed.stderr
+    assert "could not create a primitive" in failed.stderr
+    assert "--resume" in failed.stderr
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["step"] for row in rows] == ["5", "10", "15"]
+    assert not (folder / "metrics.json").exists()
+    resumed = run_script("train_mnist.py", "--resume", folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on from step 10" in resumed.stdout
+    undisturbed = run_script("train_mnist.py", *RUN, "--output_dir", tmp_path, "--run_name", "whole")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    for table in ("metrics.csv", "validation.csv"):
+        assert (folder / table).read_bytes() == (tmp_path / "whole" / table).read_bytes()
