@@ -22,12 +22,12 @@ from running import run_folder
 
 def first_lines(config: Config, data_source: str, training: int, validation: int, test: int) -> str:
     """What a run says before it starts: its data, the sizes of its splits, its loss, its precision."""
+    over = f"{config.center_loss_reduction} over the batch of {config.batch_size}"
     return (
         f"data: {config.dataset}, {data_source}\n"
         f"split: {training:,} training, {validation:,} validation, {test:,} test\n"
-        f"loss: mean cross entropy + {config.center_loss_weight:g} · L_C ({config.center_loss_reduction} over the "
-        f"batch of {config.batch_size}): lambda {config.center_loss_weight:g}, lambda_eff {config.lambda_eff:g}; "
-        f"alpha {config.center_alpha:g}\n"
+        f"loss: mean cross entropy + {config.center_loss_weight:g} · L_C, {over}\n"
+        f"lambda {config.center_loss_weight:g}, lambda_eff {config.lambda_eff:g}, alpha {config.center_alpha:g}\n"
         f"precision: {config.precision} in the convolutional stages"
     )
 

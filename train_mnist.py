@@ -15,6 +15,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from config import CommandLine, Config, parse_command_line, resolve_precision, r
 from mnist_data import DataError, Split, batches, fingerprint, load, shifted, stratified_split
 from network import FEATURE_WIDTH, lenet
 from running import checkpoints, hooks, run_folder, schedules
+from running.precision import bfloat16_problem
 from running.session import open_session
 from running.signals import Stopped, StopSignals
 from running.streams import outlive_readers
@@ -47,6 +49,13 @@ PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leave
 WATCHED = 2000  # test images in each snapshot
 CHECKPOINTS_KEPT = 3
 EVALUATION_BATCH = 1000  # images a session.run; only speed and memory depend on it
+
+
+SPLITS = ("train", "test")
+
+
+class PrecisionError(Exception):
+    """The processor can't do what `precision` asks for. The message says why, and what to ask for instead."""
 
 
 class TrainGraph(NamedTuple):
@@ -237,7 +246,7 @@ def train(
         summary_every_steps=config.log_every_steps,
     )
 
-    for path in (folder / "snapshots").glob("*.npz"):
+    for path in visualize.snapshots(folder):
         if int(path.stem) > start.step:  # like later rows: of steps that are taken again
             path.unlink()
 
@@ -257,7 +266,11 @@ def train(
                     seen = session.run_step_fn(validate)  # fires no training hook
                     validation_rows.append({"step": step} | seen)
                     hooks.write_events(folder / "checkpoints", step, "validation", seen)
-                    progress.note = f"val {seen['accuracy']:.2%}"
+                    print(
+                        f"step {step}: validation {seen['accuracy']:.2%} by softmax, "
+                        f"{seen['accuracy_nearest_center']:.2%} by nearest center",
+                        flush=True,
+                    )
                 if step in snapshot_steps:
                     seen = session.run_step_fn(lambda step_context: evaluate(step_context.session, graph, watched))
                     path = folder / "snapshots" / f"{step:09d}.npz"
@@ -274,37 +287,69 @@ def train(
             )
 
 
-def extract(graph: TrainGraph, folder: Path, splits: dict[str, tuple[Split, np.ndarray]]) -> None:
-    """Writes features_<split>.npz: every image of the split seen by the newest checkpoint of the run in `folder`.
+def extract(graph: TrainGraph, folder: Path, name: str, split: Split, index: np.ndarray) -> None:
+    """Writes features_<name>.npz: every image of the split seen by the newest checkpoint of the run in `folder`.
 
     Args:
         graph: as built.
         folder: the run's.
-        splits: by name, the images with their [N] indices into the data set's split.
+        name: of the split.
+        split: the images.
+        index: [N], where in the data set's split they are.
     """
     found = checkpoints.newest_whole(folder / "checkpoints")
     reader = checkpoints.read(found.path)
     weights, bias = reader.get_tensor("lenet/classifier/kernel"), "lenet/classifier/bias"
     with tf.compat.v1.Session() as session:
         graph.saver.restore(session, found.path)
-        for name, (split, index) in splits.items():
-            seen = evaluate(session, graph, split)
-            report.write_features(
-                folder / f"features_{name}.npz",
-                **seen.arrays(),
-                labels=split.labels,
-                index=index,
-                classifier_weights=weights,
-                classifier_bias=reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros_like(weights[0]),
-                step=found.step,
-            )
+        seen = evaluate(session, graph, split)
+    report.write_features(
+        folder / f"features_{name}.npz",
+        **seen.arrays(),
+        labels=split.labels,
+        index=index,
+        classifier_weights=weights,
+        classifier_bias=reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros_like(weights[0]),
+        step=found.step,
+    )
 
 
-def run(command: CommandLine, signals: StopSignals) -> None:
-    """Does what the command line asks for, from loading the data to the pictures.
+def make_missing(parts: dict[str, Callable[[], object]], folder: Path) -> dict[str, Exception]:
+    """Calls the maker of each file that is not in `folder`; what failed, by file, does not keep the others from it."""
+    failed = {}
+    for name, make in parts.items():
+        if not (folder / name).exists():
+            try:
+                make()
+            except Exception as error:  # whatever it is: the training behind it took hours
+                failed[name] = error
+    return failed
+
+
+def resolve_and_try_precision(wanted: str) -> str:
+    """The `precision` to train in, tried on this processor.
 
     Raises:
-        DataError, checkpoints.CheckpointError: before anything of an earlier run is changed.
+        PrecisionError: if bfloat16 was asked for and does not run here.
+    """
+    precision = resolve_precision(wanted)
+    problem = bfloat16_problem() if precision == "bfloat16" else None
+    if problem is None:
+        return precision
+    if wanted != "auto":
+        raise PrecisionError(f"precision: bfloat16 does not run here ({problem}); use --precision auto or float32")
+    print(f"warning: precision float32, since bfloat16 does not run here ({problem})")
+    return "float32"
+
+
+def run(command: CommandLine, signals: StopSignals) -> dict[str, Exception]:
+    """Does what the command line asks for, from loading the data to the pictures.
+
+    Returns:
+        What is missing of a run whose training is done: by file, why it could not be made.
+
+    Raises:
+        DataError, PrecisionError, checkpoints.CheckpointError: before anything of an earlier run is changed.
         run_folder.RunFolderError: likewise, but for a damaged table of the run, which is found when its features and
             pictures are gone.
         hooks.NonFiniteError, Stopped: as `train`.
@@ -314,11 +359,12 @@ def run(command: CommandLine, signals: StopSignals) -> None:
     trained_on, held_out = stratified_split(data.train.labels, config.validation_fraction, config.split_seed)
     if config.batch_size > len(trained_on):
         raise DataError(f"batch_size: {config.batch_size} is more than the {len(trained_on)} training images")
+    precision = resolve_and_try_precision(config.precision)
     if not command.resume:
         run_folder.create(folder, overwrite=command.overwrite)
     with run_folder.locked(folder):
         # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
-        precision, name = resolve_precision(config.precision), folder.resolve().name
+        name = folder.resolve().name
         config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=name)
         known, seen = folder / "data.sha256", fingerprint(data)
         if not known.exists():
@@ -327,49 +373,88 @@ def run(command: CommandLine, signals: StopSignals) -> None:
             raise DataError(f"{data.source}: not the data that {folder} was begun with; give it those by --data_dir")
         print(report.first_lines(config, data.source, len(trained_on), len(held_out), len(data.test.labels)))
         print(f"run: {folder}", flush=True)
-        if run_folder.finished_step(folder) == config.steps:
-            print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
-            return
-        start = checkpoints.newest_whole(folder / "checkpoints")
-        for damaged in start.damaged:
-            print(f"warning: passed over a damaged checkpoint, {damaged}")
-        if start.step > config.steps:
-            raise checkpoints.CheckpointError(f"{folder}: at step {start.step} already, beyond --steps {config.steps}")
         splits = {
             "train": Split(data.train.images[trained_on], data.train.labels[trained_on]),
             "validation": Split(data.train.images[held_out], data.train.labels[held_out]),
             "watched": Split(data.test.images[:WATCHED], data.test.labels[:WATCHED]),
         }
+        whole = {"train": (splits["train"], trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
+        graph = None
+
+        def built() -> TrainGraph:
+            nonlocal graph
+            graph = graph or build_graph(config, len(data.class_names))
+            return graph
+
+        parts = {
+            f"features_{name}.npz": lambda name=name: extract(built(), folder, name, *whole[name]) for name in SPLITS
+        }
+        parts |= {
+            f"clusters_{name}.png": lambda name=name: visualize.draw_run(folder, splits=[name]) for name in SPLITS
+        }
+        parts["metrics.json"] = lambda: report.write_metrics(folder, config, data.source)
+        finished = run_folder.finished_step(folder) == config.steps
+        if finished and all((folder / name).exists() for name in parts):
+            print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
+            return {}
+        start = checkpoints.newest_whole(folder / "checkpoints")
+        for damaged in start.damaged:
+            print(f"warning: passed over a damaged checkpoint, {damaged}")
+        if start.step > config.steps:
+            raise checkpoints.CheckpointError(f"{folder}: at step {start.step} already, beyond --steps {config.steps}")
         with tf.Graph().as_default():
-            graph = build_graph(config, len(data.class_names))
-            if start.path is not None:
-                checkpoints.check_fits(start.path, tf.compat.v1.global_variables())
-            for pattern in ("metrics.json", "features_*.npz", "clusters_*.png"):  # of an earlier end, or half of it
-                for path in folder.glob(pattern):
-                    path.unlink()
-            run_folder.write_text(folder / "config.yaml", to_yaml(config))
-            for part in ("checkpoints", "snapshots"):
-                (folder / part).mkdir(exist_ok=True)
-            train(graph, config, splits, folder, start, signals)
-            whole = {"train": (splits["train"], trained_on), "test": (data.test, np.arange(len(data.test.labels)))}
-            extract(graph, folder, whole)
-        pictures = visualize.draw_run(folder)
-        test = report.write_metrics(folder, config, data.source)["test"]
+            # Features are written after the last step alone, and go when a run goes on from an earlier end.
+            if start.step < config.steps or not any((folder / f"features_{name}.npz").exists() for name in SPLITS):
+                built()
+                if start.path is not None:
+                    checkpoints.check_fits(start.path, tf.compat.v1.global_variables())
+                for name in (*parts, *visualize.PICTURES):
+                    (folder / name).unlink(missing_ok=True)
+                run_folder.write_text(folder / "config.yaml", to_yaml(config))
+                for part in ("checkpoints", "snapshots"):
+                    (folder / part).mkdir(exist_ok=True)
+                train(graph, config, splits, folder, start, signals)
+            failed = make_missing(parts, folder)
+        print_results(folder, config)
+        return failed
+
+
+def print_results(folder: Path, config: Config) -> None:
+    """Says what a run came to, by its files, and that it may have ended too early."""
+    if (folder / "metrics.json").exists():
+        test = run_folder.read_json(folder / "metrics.json")["test"]
         ratio = "infinite" if test["inter_over_intra"] is None else f"{test['inter_over_intra']:.1f}"
         print(
-            f"test: accuracy {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest "
-            f"learned center; smallest inter-class / mean intra-class distance {ratio}"
+            f"test: {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest center\n"
+            f"smallest inter-class / mean intra-class distance: {ratio}"
         )
-        print("pictures:", *pictures)
+        if test["accuracy"] < 0.5 and config.center_loss_weight > 0:
+            print(
+                "note: center loss first pulls all features to one point, and classes part only later. In the blog's\n"
+                f"recipe that takes some 2,000 to 15,000 steps; this run has {config.steps:,}. More, by --resume and\n"
+                "--steps, or a warm-up of the weight may be all that is missing."
+            )
+    for name in SPLITS:
+        if (folder / f"clusters_{name}.png").exists():
+            print(f"picture: {folder / f'clusters_{name}.png'}")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 2 for a bad setting, file or folder, 3 for a diverged run."""
+    """The command line; returns the exit code.
+
+    0; 2 for a bad setting, file or folder; 3 for a diverged run; 4 if the training is done, but a file that comes after
+    it could not be made; 128 and the signal's number after a signal.
+    """
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)  # py_func's deprecation, for one
     command = parse_command_line(sys.argv[1:] if arguments is None else arguments)
     again = f"python train_mnist.py --resume {shlex.quote(str(command.run_folder))}"
     try:
-        run(command, StopSignals())
+        failed = run(command, StopSignals())
+        for name, error in failed.items():
+            print(f"error: {command.run_folder / name}: not made ({type(error).__name__}: {error})", file=sys.stderr)
+        if failed:
+            print(f"The training is done and kept. Once that is mended, {again} makes what is missing", file=sys.stderr)
+            return 4
     except hooks.NonFiniteError as error:
         print(
             f"error: diverged at {error}\nThe newest checkpoint is from before. Try a smaller --learning_rate or "
@@ -377,7 +462,7 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 3
-    except (DataError, run_folder.RunFolderError, checkpoints.CheckpointError, OSError) as error:
+    except (DataError, PrecisionError, run_folder.RunFolderError, checkpoints.CheckpointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except tf.errors.OpError as error:  # TensorFlow's own files: disk full, folder gone

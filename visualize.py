@@ -6,6 +6,7 @@ run's snapshots become animation.gif, the first test images over its training.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,11 @@ from pictures import animation, clusters
 from running.run_folder import RunFolderError, write_bytes
 from running.streams import outlive_readers
 
+# The pictures that are written to a run's folder.
+PICTURES = (
+    *(f"clusters_{split}.{end}" for split in ("train", "test") for end in ("png", "pdf", "svg")),
+    "animation.gif",
+)
 DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}
 
 
@@ -83,6 +89,12 @@ def draw_animation(run_folder: Path, *, out: Path | None = None) -> list[Path]:
     return [path]
 
 
+def snapshots(run_folder: Path) -> list[Path]:
+    """The files of a run's snapshots in the order of training. Whatever else lies in that folder is not ours."""
+    paths = (run_folder / "snapshots").glob("*.npz")
+    return sorted(path for path in paths if re.fullmatch(r"[0-9]{9}\.npz", path.name))
+
+
 def read_snapshots(run_folder: Path) -> list[clusters.Panel]:
     """A run's snapshots in the order of training, titled as by `read_panel`, with the accuracy on their images.
 
@@ -90,7 +102,7 @@ def read_snapshots(run_folder: Path) -> list[clusters.Panel]:
         RunFolderError: if there is none, or a file is missing or damaged; the message names it and the next step.
     """
     config = _read_settings(run_folder)
-    paths = sorted((run_folder / "snapshots").glob("[0-9]*.npz"))
+    paths = snapshots(run_folder)
     if not paths:
         raise RunFolderError(f"{run_folder}: no snapshots; train a run with snapshot_steps left at its default")
     return [read_features(path, config, ", {:,} test images", "delete it to animate the others") for path in paths]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from running.signals import StopSignals
 
@@ -140,7 +141,6 @@ class ProgressHook(ScalarsHook):
         step: steps done so far.
         steps, seconds: timed steps of this session, and what they took together, without what comes between them;
             its first step is left out, which also compiles and allocates.
-        note: joins the line; for what was last evaluated.
     """
 
     def __init__(
@@ -149,10 +149,11 @@ class ProgressHook(ScalarsHook):
         super().__init__(scalars)
         self._shown, self._last_step, self._every_steps = shown, last_step, every_steps
         self._first_step = first_step
-        self.step, self.steps, self.seconds, self.note = first_step, 0, 0.0, ""
+        self.step, self.steps, self.seconds = first_step, 0, 0.0
         self._bar = Progress(
-            BarColumn(10), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
-            disable=not sys.stdout.isatty(),
+            BarColumn(10), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=1)),  # the first to be cut
+            expand=True, disable=not sys.stdout.isatty(),
         )  # fmt: skip
         self._task = self._bar.add_task("", total=last_step, completed=first_step)
 
@@ -177,10 +178,10 @@ class ProgressHook(ScalarsHook):
             pace = self.seconds / self.steps
             print(
                 f"about {left * pace / 60:.1f} minutes for {left:,} more steps ({1000 * pace:.0f} ms a step), "
-                "and what evaluation takes",
+                "evaluation aside",
                 flush=True,
             )
-        texts = [f"{label} {values[name]:.4g}" for label, name in self._shown.items()] + [self.note]
+        texts = [f"{label} {values[name]:.4g}" for label, name in self._shown.items()]
         if not self._bar.disable:
             pace = f"{self.steps / self.seconds:.1f} steps/s" if self.steps else ""
             description = " ".join([pace, *texts])

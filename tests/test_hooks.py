@@ -221,7 +221,6 @@ def test_rows_give_back_every_float32():
 def test_progress_prints_lines_where_there_is_no_terminal(tmp_path, capsys):
     toy = Toy()
     progress = hooks.ProgressHook(toy.scalars, {"loss": "loss"}, 0, 50, every_steps=20)
-    progress.note = "validation accuracy 12.34%"
     with progress:
         toy.run(tmp_path, [0.5] * 50, [progress], save_steps=100)
     lines = capsys.readouterr().out.splitlines()
@@ -229,11 +228,11 @@ def test_progress_prints_lines_where_there_is_no_terminal(tmp_path, capsys):
     estimates = [line for line in lines if line.startswith("about ")]
     assert len(estimates) == 1
     assert " minutes for 29 more steps (" in estimates[0]
-    assert estimates[0].endswith(" ms a step), and what evaluation takes")
+    assert estimates[0].endswith(" ms a step), evaluation aside")
     assert [line for line in lines if line not in estimates] == [
-        "step 20/50 loss 90.25 validation accuracy 12.34%",  # w is 19 · 0.5 before the 20th step
-        "step 40/50 loss 380.2 validation accuracy 12.34%",
-        "step 50/50 loss 600.2 validation accuracy 12.34%",
+        "step 20/50 loss 90.25",  # w is 19 · 0.5 before the 20th step
+        "step 40/50 loss 380.2",
+        "step 50/50 loss 600.2",
     ]
     assert lines.index(estimates[0]) == 1
     assert (progress.step, progress.steps) == (50, 49)
@@ -250,7 +249,7 @@ def test_progress_estimate_is_the_time_left(capsys, monkeypatch):
         progress.after_step(step, {"step": step - 1})
     # Twenty timed steps at step 121: 879 left, of 3 s each, are 43.95 minutes.
     assert capsys.readouterr().out in [
-        f"about {minutes} minutes for 879 more steps (3000 ms a step), and what evaluation takes\n"
+        f"about {minutes} minutes for 879 more steps (3000 ms a step), evaluation aside\n"
         for minutes in ("43.9", "44.0")
     ]
     assert (progress.steps, progress.seconds) == (38, 114.0)
@@ -265,20 +264,22 @@ def test_progress_gives_no_estimate_for_a_short_run(capsys):
     assert capsys.readouterr().out.rstrip() == "step 21/21"
 
 
-def test_progress_is_a_bar_on_a_terminal(monkeypatch, capsys):
+def test_progress_is_a_bar_on_a_terminal_and_keeps_its_step_at_80_columns(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    progress = hooks.ProgressHook({}, {"loss": "loss"}, 0, 30, every_steps=1)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = {"L_S": "loss", "L_C": "loss", "acc": "loss"}
+    progress = hooks.ProgressHook({}, shown, 16_000_000, 16_000_030, every_steps=1)
     with progress:
-        for step in range(1, 31):
+        for step in range(16_000_001, 16_000_031):
             progress.before_run(None)
             progress.before_run(None)
-            progress.after_step(step, {"step": step - 1, "loss": 0.25})
+            progress.after_step(step, {"step": step - 1, "loss": 1.2345e-10})
     output = capsys.readouterr().out
-    assert "step 30/30" not in output, "no lines beside the bar"
-    assert "30/30" in output
-    assert "loss 0.25" in output
-    assert "steps/s" in output
+    assert "step 16000030/16000030" not in output, "no lines beside the bar"
+    (last,) = (line for line in output.splitlines()[-2:] if "16000030/16000030" in line)
+    for text in ("steps/s", "L_S 1.234e-10", "L_C"):
+        assert text in last
 
 
 # --- events

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import platform
 import shutil
 import signal
 import subprocess
@@ -77,6 +78,30 @@ def test_one_step_is_eq_5_on_the_old_centers_and_eq_4_on_the_old_features(sessio
         assert new[np.setdiff1d(np.arange(10), labels)].tobytes() == old[np.setdiff1d(np.arange(10), labels)].tobytes()
         assert scalars["center_shift"] == pytest.approx(np.linalg.norm(new - old, axis=1).mean(), rel=1e-3)
         assert scalars["center_shift"] > 0
+
+
+@pytest.mark.parametrize("update", ["py_func", "in_graph"])
+def test_whatever_reads_the_centers_in_a_step_stands_before_their_assignment(session_of, update):
+    """By the graph itself: without an edge the order may still come out right, run after run."""
+    graph, _session = session_of(center_update=update)
+    assignments = ("AssignVariableOp", "ResourceScatterAdd")
+
+    def before(op):
+        found, left = set(), [op]
+        while left:
+            for other in (*(tensor.op for tensor in left[-1].inputs), *left.pop().control_inputs):
+                if other not in found:
+                    found.add(other)
+                    left.append(other)
+        return found
+
+    of_the_centers = graph.centers.handle.consumers()
+    fetched = [graph.train_op, graph.update_step, *(tensor.op for tensor in graph.scalars.values())]
+    in_a_step = set(fetched).union(*map(before, fetched)) & set(of_the_centers)
+    (assignment,) = (op for op in in_a_step if op.type in assignments)
+    readers = {op for op in in_a_step if op.type in ("ReadVariableOp", "ResourceGather")}
+    assert readers
+    assert readers <= before(assignment)
 
 
 def test_the_update_in_the_graph_trains_as_the_one_by_py_func(session_of, digits):
@@ -236,9 +261,12 @@ def test_a_run_says_first_what_it_is(finished_run):
     run, output = finished_run
     for text in (
         "data: digits", "1,150 training, 288 validation, 359 test", "lambda 0.01", "lambda_eff 0.2",
-        "sum over the batch of 20", "alpha 0.5", str(run), "about ", "test: accuracy",
+        "sum over the batch of 20", "alpha 0.5", str(run), "about ", "step 30: validation ", "test: ",
     ):  # fmt: skip
         assert text in output
+    accuracy = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]["accuracy"]
+    assert ("note: center loss first pulls all features to one point" in output) == (accuracy < 0.5)
+    assert max(len(line) for line in output.splitlines() if str(run.parent) not in line) <= 80
     assert "step 5/30" in output
     assert "Traceback" not in output
 
@@ -460,6 +488,67 @@ def test_an_extended_run_has_no_features_and_pictures_of_its_earlier_end(finishe
     assert {path.name for path in run.glob("*.*")} == {
         ".run", "config.yaml", "data.sha256", "metrics.csv", "sessions.csv", "validation.csv",
     }  # fmt: skip
+
+
+def test_files_of_others_in_a_run_folder_are_neither_read_nor_removed(finished_run, run_script, tmp_path):
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+    others = [
+        *(f"snapshots/{name}" for name in (".partial-x.npz", "._000000001.npz", "000000040 (conflicted copy).npz")),
+        "clusters_for_my_paper.png", "features_notes.npz", "clusters_test (1).png",
+        "checkpoints/model.ckpt-30 copy.index",
+    ]  # fmt: skip
+    ours = ["clusters_test.pdf", "clusters_train.svg", "animation.gif"]
+    for name in (*others, *ours):
+        (run / name).write_text("of its user, or of an earlier end")
+    done = run_script("train_mnist.py", "--resume", run, "--steps", "40")
+    assert done.returncode == 0, done.stderr
+    assert {(run / name).read_text() for name in others} == {"of its user, or of an earlier end"}
+    assert not [name for name in ours if (run / name).exists()]
+    assert run_script("visualize.py", run, "--animate").returncode == 0
+
+
+FAILING_PICTURE = """
+import sys, train_mnist, visualize
+draw = visualize.draw_run
+def drawn(folder, *, splits):
+    if splits == ["train"]:
+        raise RuntimeError("no TeX here")
+    return draw(folder, splits=splits)
+visualize.draw_run = drawn
+sys.exit(train_mnist.main(sys.argv[1:]))
+"""
+
+
+def test_what_fails_after_the_training_is_said_and_made_alone_by_resume(finished_run, run_script, tmp_path):
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+    (run / "clusters_train.png").unlink()
+    (run / "metrics.json").unlink()
+    kept = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".run"}
+    failed = run_script("-c", FAILING_PICTURE, "--resume", run)
+    assert failed.returncode == 4, failed.stderr
+    assert f"{run / 'clusters_train.png'}: not made (RuntimeError: no TeX here)" in failed.stderr
+    assert f"--resume '{run}'" in failed.stderr or f"--resume {run}" in failed.stderr
+    assert (run / "metrics.json").exists()
+    assert not (run / "clusters_train.png").exists()
+    mended = run_script("train_mnist.py", "--resume", run)
+    assert mended.returncode == 0, mended.stderr
+    assert (run / "clusters_train.png").read_bytes() == (finished_run[0] / "clusters_train.png").read_bytes()
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instructions left out are those of x86")
+def test_a_precision_that_the_processor_lacks_is_refused_or_replaced(run_script, tmp_path):
+    words = [*TINY_RUN, "--steps", "2", "--output_dir", tmp_path, "--run_name"]
+    without = {"ONEDNN_MAX_CPU_ISA": "AVX2", "TF_ENABLE_ONEDNN_OPTS": "1"}
+    refused = run_script("train_mnist.py", *words, "wanted", "--precision", "bfloat16", **without)
+    assert refused.returncode == 2, refused.stderr
+    assert "precision: bfloat16 does not run here" in refused.stderr
+    assert not (tmp_path / "wanted").exists()
+    left_to_it = run_script("train_mnist.py", *words, "auto", "--precision", "auto", **without)
+    assert left_to_it.returncode == 0, left_to_it.stderr
+    assert config.load(tmp_path / "auto" / "config.yaml").precision == "float32"
+    if config.resolve_precision("auto") == "bfloat16":
+        assert "warning: precision float32, since bfloat16 does not run here" in left_to_it.stdout
 
 
 def test_a_run_is_not_resumed_on_other_data(run_script, tmp_path):
