@@ -10,7 +10,7 @@ Letters in the shapes: B batch, C classes, D feature width.
 
 from __future__ import annotations
 
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 
 def center_loss(features: tf.Tensor, labels: tf.Tensor, centers: tf.Tensor | tf.Variable) -> tf.Tensor:

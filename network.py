@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 FEATURE_WIDTH = 2  # D: the features can be plotted as they are
 
@@ -33,13 +33,13 @@ def initializer(kind: str) -> Callable[..., tf.Tensor]:
         ValueError: if `kind` is neither.
     """
     if kind == "truncated_normal":
-        return tf.compat.v1.truncated_normal_initializer(stddev=0.1)
+        return tf.truncated_normal_initializer(stddev=0.1)
     if kind == "xavier":
-        return tf.compat.v1.variance_scaling_initializer(scale=1.0, mode="fan_in", distribution="uniform")
+        return tf.variance_scaling_initializer(scale=1.0, mode="fan_in", distribution="uniform")
     raise ValueError(f"initializer: expected truncated_normal or xavier, got {kind!r}")
 
 
-def ring_initializer(order: Sequence[int]) -> tf.compat.v1.initializers.constant:
+def ring_initializer(order: Sequence[int]) -> tf.initializers.constant:
     """The initializer of a [2, C] kernel: unit vectors at equal angles, class `order[0]` at angle 0, then `order[1]`, …
 
     Classes that start in directions of their own part some two hundred steps sooner than from random directions, of
@@ -47,18 +47,18 @@ def ring_initializer(order: Sequence[int]) -> tf.compat.v1.initializers.constant
     """
     angles = np.empty(len(order))
     angles[list(order)] = 2 * np.pi * np.arange(len(order)) / len(order)
-    return tf.compat.v1.constant_initializer(np.stack([np.cos(angles), np.sin(angles)]))
+    return tf.constant_initializer(np.stack([np.cos(angles), np.sin(angles)]))
 
 
 def variable(name: str, shape: list[int], init, *, trainable: bool = True) -> tf.Variable:
     """A float32 variable of the current scope, made at the first call and found again by the next ones."""
-    return tf.compat.v1.get_variable(name, shape, tf.float32, init, trainable=trainable, use_resource=True)
+    return tf.get_variable(name, shape, tf.float32, init, trainable=trainable, use_resource=True)
 
 
 def prelu(x: tf.Tensor, scope: str, *, start: float) -> tf.Tensor:
     """max(0, x) + slope · min(0, x) of [B, …, K] `x`, in its dtype; the [K] slopes are learned, from `start` on."""
-    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
-        slope = variable("slope", [x.shape[-1]], tf.compat.v1.constant_initializer(start))
+    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
+        slope = variable("slope", [x.shape[-1]], tf.constant_initializer(start))
     return _prelu(x, tf.convert_to_tensor(slope))
 
 
@@ -71,13 +71,13 @@ def _prelu(x: tf.Tensor, slope: tf.Tensor):
 
 @tf.function(jit_compile=True)
 def _prelu_forward(x, slope):
-    return tf.where(x > 0, x, tf.cast(slope, x.dtype) * x)
+    return tf.where_v2(x > 0, x, tf.cast(slope, x.dtype) * x)
 
 
 @tf.function(jit_compile=True)
 def _prelu_backward(x, slope, dy):
-    dx = tf.where(x > 0, dy, tf.cast(slope, x.dtype) * dy)
-    negative = tf.cast(tf.where(x > 0, tf.zeros_like(x), x), tf.float32) * tf.cast(dy, tf.float32)
+    dx = tf.where_v2(x > 0, dy, tf.cast(slope, x.dtype) * dy)
+    negative = tf.cast(tf.where_v2(x > 0, tf.zeros_like(x), x), tf.float32) * tf.cast(dy, tf.float32)
     return dx, tf.reduce_sum(negative, axis=range(x.shape.rank - 1))  # the sum over the batch in float32
 
 
@@ -88,38 +88,38 @@ def normalize(x: tf.Tensor, scope: str, *, decay: float, training: bool) -> tf.T
     evaluation, by the moving averages.
     """
     channels = [x.shape[-1]]
-    zeros, ones = tf.compat.v1.zeros_initializer(), tf.compat.v1.ones_initializer()
-    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
+    zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
+    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         scale, offset = variable("scale", channels, ones), variable("offset", channels, zeros)
         moving_mean = variable("moving_mean", channels, zeros, trainable=False)
         moving_variance = variable("moving_variance", channels, ones, trainable=False)
     if not training:
-        return tf.compat.v1.nn.fused_batch_norm(
-            x, scale, offset, moving_mean, moving_variance, epsilon=0.001, is_training=False
-        )[0]
-    y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, scale, offset, epsilon=0.001, is_training=True)
+        return tf.nn.fused_batch_norm(x, scale, offset, moving_mean, moving_variance, epsilon=0.001, is_training=False)[
+            0
+        ]
+    y, mean, variance = tf.nn.fused_batch_norm(x, scale, offset, epsilon=0.001, is_training=True)
     for moving, batch in ((moving_mean, mean), (moving_variance, variance)):
         update = moving.assign_sub((1.0 - decay) * (moving - batch), read_value=False)
-        tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.UPDATE_OPS, update)
+        tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
     return y
 
 
 def conv(x: tf.Tensor, scope: str, channels: int, *, init, bias: bool) -> tf.Tensor:
     """5×5 convolution, SAME, stride 1, in the dtype of `x`: [B, H, W, K] to [B, H, W, channels]."""
-    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
+    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         kernel = variable("kernel", [5, 5, x.shape[-1], channels], init)
         y = tf.nn.conv2d(x, tf.cast(kernel, x.dtype), strides=1, padding="SAME")
         if bias:
-            y = tf.nn.bias_add(y, tf.cast(variable("bias", [channels], tf.compat.v1.zeros_initializer()), x.dtype))
+            y = tf.nn.bias_add(y, tf.cast(variable("bias", [channels], tf.zeros_initializer()), x.dtype))
     return y
 
 
 def dense(x: tf.Tensor, scope: str, size: int, *, init, bias: bool) -> tf.Tensor:
     """Fully connected: [B, K] to [B, size]."""
-    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
+    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         y = tf.matmul(x, variable("kernel", [x.shape[-1], size], init))
         if bias:
-            y = tf.nn.bias_add(y, variable("bias", [size], tf.compat.v1.zeros_initializer()))
+            y = tf.nn.bias_add(y, variable("bias", [size], tf.zeros_initializer()))
     return y
 
 
@@ -169,7 +169,7 @@ def lenet(
     if len(classifier_ring) not in (0, num_classes):
         raise ValueError(f"classifier_ring: expected {num_classes} classes, got {list(classifier_ring)}")
     init = initializer(weight_init)
-    with tf.compat.v1.variable_scope(scope, reuse=tf.compat.v1.AUTO_REUSE):
+    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
         x = tf.cast(images, tf.as_dtype(precision))[..., tf.newaxis]  # [B, 28, 28, 1]
         for stage, (width, pool) in enumerate(zip(channels, (2, 2, third_pool_size), strict=True), start=1):
             for half in ("a", "b"):

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
 
 
 def update_centers(centers: np.ndarray, features: np.ndarray, labels: np.ndarray, alpha: float) -> np.ndarray:
@@ -62,24 +62,19 @@ def update_centers(centers: np.ndarray, features: np.ndarray, labels: np.ndarray
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha: expected a number in [0, 1], got {alpha}")
 
-    # Summed by one bincount over (class, coordinate), in float64: the fastest of what was measured, and the same to
-    # float32's last bits in whatever order the batch came. Only the rows of the batch's U classes are touched.
+    # Class by class, in float64: the same to float32's last bits in whatever order the batch came.
     labels = labels.astype(np.intp, copy=False)
-    counts = np.bincount(labels, minlength=len(centers))  # [C], n_j
-    classes = np.flatnonzero(counts)  # [U]
-    which = np.empty(len(centers), np.intp)
-    which[classes] = np.arange(classes.size)
-    width = features.shape[1]
-    cells = which[labels][:, None] * width + np.arange(width)  # [B, D]
-    sums = np.bincount(cells.ravel(), features.ravel(), classes.size * width).reshape(-1, width)  # [U, D]
+    order = np.argsort(labels, kind="stable")
+    classes, first, n = np.unique(labels[order], return_index=True, return_counts=True)  # [U] each: j, where, n_j
+    differences = np.subtract(centers[labels], features, dtype=np.float64)[order]  # [B, D], c_j − x_i
+    delta = np.add.reduceat(differences, first) / (1 + n[:, np.newaxis])  # [U, D], Δc_j
     new_centers = centers.copy()
-    old, n = centers[classes], counts[classes, None]
-    new_centers[classes] = old - alpha * (n * old - sums) / (1 + n)
+    new_centers[classes] -= alpha * delta
     return new_centers
 
 
 def update_centers_op(centers: tf.Tensor, features: tf.Tensor, labels: tf.Tensor, alpha: float) -> tf.Tensor:
-    """`update_centers` as an op: NumPy called from the graph through `tf.compat.v1.py_func`.
+    """`update_centers` as an op: NumPy called from the graph through `tf.py_func`.
 
     Args:
         centers: [C, D] float32 tensor. Pass one read of the variable, the one that the loss uses too, so that
@@ -94,9 +89,9 @@ def update_centers_op(centers: tf.Tensor, features: tf.Tensor, labels: tf.Tensor
     Raises:
         tf.errors.InvalidArgumentError: in `session.run`, where `update_centers` raises a ValueError.
     """
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
 
-    new_centers = tf.compat.v1.py_func(
+    new_centers = tf.py_func(
         lambda c, x, y: update_centers(c, x, y, alpha), [centers, features, labels], tf.float32, name="update_centers"
     )
     new_centers.set_shape(centers.shape)
@@ -121,9 +116,10 @@ def update_centers_in_graph(
     Returns:
         The operation that updates `centers`, and [U, D] float32, by how much the U classes of the batch move.
     """
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
 
-    classes, which, counts = tf.unique_with_counts(labels)  # [U], [B], [U]
-    sums = tf.math.unsorted_segment_sum(own_centers - features, which, tf.size(classes))  # [U, D]
-    moves = -alpha * sums / (1.0 + tf.cast(counts, tf.float32)[:, tf.newaxis])
-    return tf.compat.v1.scatter_add(centers, classes, moves).op, moves
+    classes, which, n = tf.unique_with_counts(labels)  # [U] each but for which, [B]: j, position of y_i in j, n_j
+    sums = tf.unsorted_segment_sum(own_centers - features, which, tf.size(classes))  # [U, D], of c_j − x_i
+    delta = sums / (1.0 + tf.cast(n, tf.float32)[:, tf.newaxis])  # [U, D], Δc_j
+    moves = -alpha * delta
+    return tf.scatter_add(centers, classes, moves).op, moves

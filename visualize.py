@@ -22,9 +22,10 @@ from pictures import animation, clusters
 from running.run_folder import RunFolderError, write_bytes
 from running.streams import outlive_readers
 
+SPLITS = ("train", "test")
 # The pictures that are written to a run's folder.
 PICTURES = (
-    *(f"clusters_{split}.{end}" for split in ("train", "test") for end in ("png", "pdf", "svg")),
+    *(f"clusters_{split}.{end}" for split in SPLITS for end in ("png", "pdf", "svg")),
     "animation.gif",
 )
 DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}

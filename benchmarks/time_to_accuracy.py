@@ -40,22 +40,23 @@ def split() -> tuple[Split, Split]:
 
 def ours(training: Split, validation: Split) -> Iterator[tuple[int, float, float]]:
     """(step, seconds so far, validation accuracy) of configs/quickstart.yaml."""
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
 
-    from train_mnist import build_graph, evaluate
+    from train_mnist import evaluate
+    from training_graph import build_graph
 
     config = quickstart()
     order = batches(len(training.labels), config.batch_size, config.seed, 0)
     with tf.Graph().as_default():
         graph = build_graph(config, 10)
-        with tf.compat.v1.Session() as session:
-            session.run(tf.compat.v1.global_variables_initializer())
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
             seconds = 0.0
             for step in range(1, config.steps + 1):
                 start = time.perf_counter()
                 index = next(order)
                 feed = {graph.images: training.images[index], graph.labels: training.labels[index]}
-                session.run([graph.train_op, graph.update_step], feed)
+                session.run([graph.train_op, graph.center_update], feed)
                 seconds += time.perf_counter() - start
                 if step % EVALUATE_EVERY == 0:
                     seen = evaluate(session, graph, validation)

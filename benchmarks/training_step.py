@@ -30,21 +30,21 @@ def random_batch() -> tuple[np.ndarray, np.ndarray]:
 def ours(precision: str, update: bool = True) -> Callable[[], object]:
     """The step of `train_mnist.py`, with or without the update of the centers."""
     tf = graph_mode()
-    from train_mnist import build_graph
+    from training_graph import build_graph
 
     graph = build_graph(Config(precision=precision), CLASSES)
     session = tf.compat.v1.Session()
     session.run(tf.compat.v1.global_variables_initializer())
-    fetches = [graph.train_op, graph.update_step] if update else graph.train_op
+    fetches = [graph.train_op, graph.center_update] if update else graph.train_op
     feed = dict(zip((graph.images, graph.labels), random_batch(), strict=True))
     return lambda: session.run(fetches, feed)
 
 
 def cross_entropy_alone() -> Callable[[], object]:
     """The network and optimizer of `ours("float32")`, without center loss, centers and update."""
-    import train_mnist
+    import training_graph
 
-    with mock.patch.object(train_mnist, "center_loss", return_value=0.0):  # nothing else reads the centers
+    with mock.patch.object(training_graph, "center_loss", return_value=0.0):  # nothing else reads the centers
         return ours("float32", update=False)
 
 

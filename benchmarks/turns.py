@@ -95,8 +95,8 @@ def times(turns: Mapping[str, Turns], names: Iterable[str]) -> str:
 
 def graph_mode():
     """TensorFlow with one default graph for the whole process, for a peer."""
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
 
-    tf.compat.v1.disable_eager_execution()
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    tf.disable_eager_execution()
+    tf.logging.set_verbosity(tf.logging.ERROR)
     return tf

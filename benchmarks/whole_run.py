@@ -51,19 +51,19 @@ def training_seconds(run: Path) -> float:
 
 def beside_the_ops() -> Row:
     """Row 8."""
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
 
     import train_mnist
     from running.session import open_session
 
-    class Trace(tf.compat.v1.train.SessionRunHook):
+    class Trace(tf.train.SessionRunHook):
         starts, ends, idle, spent = [], [], [], Counter()
 
         def before_run(self, run_context):
             self.starts.append(time.perf_counter())
             self.traced = len(self.starts) % TRACE_EVERY == 0
-            level = tf.compat.v1.RunOptions.SOFTWARE_TRACE if self.traced else tf.compat.v1.RunOptions.NO_TRACE
-            return tf.compat.v1.train.SessionRunArgs(None, options=tf.compat.v1.RunOptions(trace_level=level))
+            level = tf.RunOptions.SOFTWARE_TRACE if self.traced else tf.RunOptions.NO_TRACE
+            return tf.train.SessionRunArgs(None, options=tf.RunOptions(trace_level=level))
 
         def after_run(self, run_context, run_values):
             self.ends.append(time.perf_counter())

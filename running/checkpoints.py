@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 
 class CheckpointError(Exception):
@@ -30,12 +30,12 @@ def _plain(prefix: str) -> str:
     return str(link / Path(prefix).name)
 
 
-def read(prefix: str) -> tf.compat.v1.train.NewCheckpointReader:
+def read(prefix: str) -> tf.train.NewCheckpointReader:
     """A reader of the checkpoint at `prefix`, whatever its folder is called."""
-    return tf.compat.v1.train.NewCheckpointReader(_plain(prefix))
+    return tf.train.NewCheckpointReader(_plain(prefix))
 
 
-class Saver(tf.compat.v1.train.Saver):
+class Saver(tf.train.Saver):
     """TensorFlow's, but for two things.
 
     A folder which is gone is told by an OSError: there it is a ValueError. And a path is a path: there it is a pattern,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
@@ -25,14 +25,14 @@ class NonFiniteError(Exception):
     """A loss or a variable is not finite. The message says where."""
 
 
-class ScalarsHook(tf.compat.v1.train.SessionRunHook):
+class ScalarsHook(tf.train.SessionRunHook):
     """Fetches `scalars` with each step and hands their values to `after_step`."""
 
     def __init__(self, scalars: Scalars) -> None:
         self._scalars = dict(scalars)
 
     def before_run(self, run_context):
-        return tf.compat.v1.train.SessionRunArgs(self._scalars)
+        return tf.train.SessionRunArgs(self._scalars)
 
     def after_run(self, run_context, run_values):
         values = run_values.results
@@ -61,7 +61,7 @@ class FiniteHook(ScalarsHook):
             raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite ({self.seen})")
 
 
-class FiniteVariables(tf.compat.v1.train.CheckpointSaverListener):
+class FiniteVariables(tf.train.CheckpointSaverListener):
     """Raises NonFiniteError before a save if any of the float `variables` holds a NaN or an infinity.
 
     To be made while the graph can still grow. `losses` is asked for the words about the last step.
@@ -190,7 +190,7 @@ class ProgressHook(ScalarsHook):
             print(f"step {step}/{self._last_step}", *texts, flush=True)
 
 
-class StopHook(tf.compat.v1.train.SessionRunHook):
+class StopHook(tf.train.SessionRunHook):
     """Asks the session to stop, which makes it save, once a signal has been received."""
 
     def __init__(self, signals: StopSignals) -> None:
@@ -203,5 +203,5 @@ class StopHook(tf.compat.v1.train.SessionRunHook):
 
 def write_events(folder: Path, step: int, scope: str, values: Mapping[str, float]) -> None:
     """Adds `values`, tagged `<scope>/<name>`, to the event file that this process's session writes in `folder`."""
-    tagged = [tf.compat.v1.Summary.Value(tag=f"{scope}/{name}", simple_value=value) for name, value in values.items()]
-    tf.compat.v1.summary.FileWriterCache.get(str(folder)).add_summary(tf.compat.v1.Summary(value=tagged), step)
+    tagged = [tf.Summary.Value(tag=f"{scope}/{name}", simple_value=value) for name, value in values.items()]
+    tf.summary.FileWriterCache.get(str(folder)).add_summary(tf.Summary(value=tagged), step)

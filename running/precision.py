@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 SECONDS = 10  # for one small convolution, which takes milliseconds where it runs
 
@@ -17,11 +17,11 @@ def bfloat16_problem() -> str | None:
     instructions out.
     """
     with tf.Graph().as_default():
-        image = tf.compat.v1.placeholder(tf.float32, [2, 8, 8, 4])  # fed: constants would be folded
-        kernel = tf.compat.v1.placeholder(tf.float32, [5, 5, 4, 8])
+        image = tf.placeholder(tf.float32, [2, 8, 8, 4])  # fed: constants would be folded
+        kernel = tf.placeholder(tf.float32, [5, 5, 4, 8])
         y = tf.nn.conv2d(tf.cast(image, tf.bfloat16), tf.cast(kernel, tf.bfloat16), strides=1, padding="SAME")
-        config = tf.compat.v1.ConfigProto(operation_timeout_in_ms=1000 * SECONDS)
-        with tf.compat.v1.Session(config=config) as session:
+        config = tf.ConfigProto(operation_timeout_in_ms=1000 * SECONDS)
+        with tf.Session(config=config) as session:
             feed = {image: np.ones(image.shape, np.float32), kernel: np.ones(kernel.shape, np.float32)}
             try:
                 session.run([tf.cast(y, tf.float32), *tf.gradients(y, [image, kernel])], feed)

@@ -143,20 +143,24 @@ class TableFile:
         path: the file; made with its first row.
         keep_to: rows of a later step are dropped, and a torn last row: what a resumed run writes again.
 
+    Attributes:
+        last_step: of the last row; -1 where there is none.
+
     Raises:
         RunFolderError: if the file is not such a table.
     """
 
     def __init__(self, path: Path, *, keep_to: int) -> None:
-        self.path = path
+        self.path, self.last_step = path, -1
         if path.exists():
             try:
                 lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
                 whole = [line for line in lines if line.endswith("\n")]
-                kept = [line for line in whole[1:] if int(line.split(",")[0]) <= keep_to]
+                kept = {line: step for line in whole[1:] if (step := int(line.split(",")[0])) <= keep_to}
             except ValueError as error:
                 raise RunFolderError(f"{path}: damaged, a row does not start with its step ({error})") from None
-            write_text(path, "".join(whole[:1] + kept))
+            self.last_step = max(kept.values(), default=-1)
+            write_text(path, "".join([*whole[:1], *kept]))
 
     def append(self, row: Mapping[str, object]) -> None:
         """Adds a row; the first one also writes the header. Floats are written so that they read back exactly."""
@@ -165,6 +169,7 @@ class TableFile:
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerow(row)
+            self.last_step = row["step"]
             file.flush()
             _sync(file)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 
 def warm_up(step: tf.Tensor, value: float, warmup_steps: int, power: float) -> tf.Tensor:
@@ -32,7 +32,7 @@ def one_cycle(step: tf.Tensor, peak: float, steps: int, rise: float) -> tf.Tenso
 
     rising = half_cosine(peak / 25, peak, done / max(top, 1.0))
     falling = half_cosine(peak, peak / 1e4, (done - top) / max(steps - top, 1.0))
-    return tf.where(done < top, rising, falling)
+    return tf.where_v2(done < top, rising, falling)
 
 
 def multi_step(step: tf.Tensor, first: float, at: Sequence[int], factor: float) -> tf.Tensor:

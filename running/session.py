@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 from running.checkpoints import Found, Saver
 from running.hooks import FiniteHook, FiniteVariables
 
 
-class Session(tf.compat.v1.train.SingularMonitoredSession):
+class Session(tf.train.SingularMonitoredSession):
     """A session that any error ends. MonitoredSession starts anew from its first weights after some of them."""
 
     def __exit__(self, kind, error, traceback):
@@ -23,7 +23,7 @@ def open_session(
     start: Found,
     saver: Saver,
     losses: FiniteHook,
-    hooks: list[tf.compat.v1.train.SessionRunHook],
+    hooks: list[tf.train.SessionRunHook],
     *,
     save_every_steps: int,
     summary_every_steps: int,
@@ -43,7 +43,7 @@ def open_session(
         save_every_steps: steps between checkpoints; the first and the last step are saved too.
         summary_every_steps: steps between summaries in the event file.
     """
-    variables = tf.compat.v1.global_variables()
+    variables = tf.global_variables()
     restore = None
     if start.path is not None:
         saver.recover_last_checkpoints(start.whole)  # else those of the earlier session would never be deleted
@@ -51,13 +51,13 @@ def open_session(
         def restore(scaffold, session):
             saver.restore(session, start.path)
 
-    saving = tf.compat.v1.train.CheckpointSaverHook(
+    saving = tf.train.CheckpointSaverHook(
         str(folder),
         save_steps=save_every_steps,
         saver=saver,
         listeners=[FiniteVariables(variables, losses)],
         save_graph_def=False,
     )
-    scaffold = tf.compat.v1.train.Scaffold(saver=saver, init_fn=restore)
-    summaries = tf.compat.v1.train.SummarySaverHook(summary_every_steps, output_dir=str(folder), scaffold=scaffold)
+    scaffold = tf.train.Scaffold(saver=saver, init_fn=restore)
+    summaries = tf.train.SummarySaverHook(summary_every_steps, output_dir=str(folder), scaffold=scaffold)
     return Session([summaries, losses, *hooks, saving], scaffold)

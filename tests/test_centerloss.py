@@ -6,24 +6,23 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 from centerloss import center_loss, center_loss_naive
 
-v1 = tf.compat.v1
 EPS = float(np.finfo(np.float32).eps)
 LOSSES = {"gather": lambda x, y, c, n: center_loss(x, y, c), "naive": center_loss_naive}
 
 
 def evaluate(loss: str, features, labels, centers, *, batch=None, as_variable=False):
     """Value and gradient by the features, run in a graph of its own; `batch` is the static batch size."""
-    with tf.Graph().as_default(), v1.Session() as session:
-        x = v1.placeholder(features.dtype, [batch, features.shape[1]])
-        y = v1.placeholder(labels.dtype, [batch])
-        c = v1.get_variable("c", initializer=centers, use_resource=True) if as_variable else tf.constant(centers)
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(features.dtype, [batch, features.shape[1]])
+        y = tf.placeholder(labels.dtype, [batch])
+        c = tf.get_variable("c", initializer=centers, use_resource=True) if as_variable else tf.constant(centers)
         value = LOSSES[loss](x, y, c, len(centers))
-        gradient = tf.convert_to_tensor(v1.gradients(value, x)[0])
-        session.run(v1.global_variables_initializer())
+        gradient = tf.convert_to_tensor(tf.gradients(value, x)[0])
+        session.run(tf.global_variables_initializer())
         return session.run([value, gradient], {x: features, y: labels})
 
 
@@ -36,14 +35,14 @@ def exact(features, labels, centers):
 @pytest.fixture(scope="module")
 def losses_of_five_classes():
     """Both losses and their gradients for C = 5, D = 3 and any batch size, in one session for many batches."""
-    with tf.Graph().as_default(), v1.Session() as session:
+    with tf.Graph().as_default(), tf.Session() as session:
         x, y, c = (
-            v1.placeholder("float32", [None, 3]),
-            v1.placeholder("int64", [None]),
-            v1.placeholder("float32", [5, 3]),
+            tf.placeholder("float32", [None, 3]),
+            tf.placeholder("int64", [None]),
+            tf.placeholder("float32", [5, 3]),
         )
         values = [LOSSES[loss](x, y, c, 5) for loss in ("gather", "naive")]
-        gradients = [tf.convert_to_tensor(v1.gradients(value, x)[0]) for value in values]
+        gradients = [tf.convert_to_tensor(tf.gradients(value, x)[0]) for value in values]
         yield lambda *batch: session.run([values, gradients], dict(zip((x, y, c), batch, strict=True)))
 
 
@@ -124,7 +123,7 @@ def test_label_dtype_variable_and_static_batch_size_change_no_bit(loss, batch):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_no_variable_and_no_collection_is_made(loss):
     with tf.Graph().as_default() as graph:
-        x, y, c = v1.placeholder("float32", [4, 2]), v1.placeholder("int32", [4]), v1.placeholder("float32", [3, 2])
+        x, y, c = tf.placeholder("float32", [4, 2]), tf.placeholder("int32", [4]), tf.placeholder("float32", [3, 2])
         value = LOSSES[loss](x, y, c, 3)
         assert value.shape == []
         assert value.dtype == tf.float32
@@ -134,9 +133,9 @@ def test_no_variable_and_no_collection_is_made(loss):
 
 def test_gather_reads_only_the_rows_it_needs_of_a_variable():
     with tf.Graph().as_default() as graph:
-        centers = v1.get_variable("c", [1000, 2], use_resource=True)
+        centers = tf.get_variable("c", [1000, 2], use_resource=True)
         built_before = len(graph.get_operations())
-        center_loss(v1.placeholder("float32", [4, 2]), v1.placeholder("int32", [4]), centers)
+        center_loss(tf.placeholder("float32", [4, 2]), tf.placeholder("int32", [4]), centers)
         types = [op.type for op in graph.get_operations()[built_before:]]
         assert "ResourceGather" in types
         assert "ReadVariableOp" not in types
@@ -144,8 +143,8 @@ def test_gather_reads_only_the_rows_it_needs_of_a_variable():
 
 def count_ops(loss: str, classes: int) -> int:
     with tf.Graph().as_default() as graph:
-        x, y = v1.placeholder("float32", [4, 2]), v1.placeholder("int32", [4])
-        LOSSES[loss](x, y, v1.placeholder("float32", [classes, 2]), classes)
+        x, y = tf.placeholder("float32", [4, 2]), tf.placeholder("int32", [4])
+        LOSSES[loss](x, y, tf.placeholder("float32", [classes, 2]), classes)
         return len(graph.get_operations())
 
 
@@ -179,7 +178,7 @@ BAD = [
 @pytest.mark.parametrize(("wrong", "message"), BAD, ids=[str(wrong) for wrong, _ in BAD])
 def test_what_does_not_fit_is_named(loss, wrong, message):
     with tf.Graph().as_default():
-        tensors = [v1.placeholder(*argument) for argument in (GOOD | wrong).values()]
+        tensors = [tf.placeholder(*argument) for argument in (GOOD | wrong).values()]
         with pytest.raises(ValueError, match=re.escape(message)):
             LOSSES[loss](*tensors, 3)
 
@@ -187,7 +186,7 @@ def test_what_does_not_fit_is_named(loss, wrong, message):
 @pytest.mark.parametrize("num_classes", [2, 4, 0])
 def test_naive_refuses_a_number_of_classes_that_is_not_the_centers_own(num_classes):
     with tf.Graph().as_default():
-        tensors = [v1.placeholder(*argument) for argument in GOOD.values()]
+        tensors = [tf.placeholder(*argument) for argument in GOOD.values()]
         message = f"centers: expected {num_classes} rows (num_classes), got shape (3, 2)"
         with pytest.raises(ValueError, match=re.escape(message)):
             center_loss_naive(*tensors, num_classes)
@@ -195,16 +194,15 @@ def test_naive_refuses_a_number_of_classes_that_is_not_the_centers_own(num_class
 
 def test_naive_takes_centers_of_a_static_shape_that_does_not_tell_the_rows():
     features, labels, centers = np.float32([[1, 0], [0, 2]]), np.int64([0, 1]), np.zeros((2, 2), np.float32)
-    with tf.Graph().as_default(), v1.Session() as session:
-        c = v1.placeholder("float32", [None, 2])
+    with tf.Graph().as_default(), tf.Session() as session:
+        c = tf.placeholder("float32", [None, 2])
         assert session.run(center_loss_naive(features, labels, c, 2), {c: centers}) == 2.5
 
 
 def test_import_flips_no_global_switch():
     program = """
-import tensorflow as tf
-v1 = tf.compat.v1
-switches = lambda: (v1.resource_variables_enabled(), v1.control_flow_v2_enabled(), v1.logging.get_verbosity())
+import tensorflow.compat.v1 as tf
+switches = lambda: (tf.resource_variables_enabled(), tf.control_flow_v2_enabled(), tf.logging.get_verbosity())
 before = switches()
 import centerloss
 assert tf.executing_eagerly()

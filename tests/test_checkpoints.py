@@ -6,21 +6,20 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 from running import checkpoints
 from running.checkpoints import CheckpointError
 
-v1 = tf.compat.v1
 SHAPES = {"lenet/conv1a/kernel": [5, 5, 1, 8], "lenet/conv1a/slope": [8], "centers": [10, 2], "lenet/scale": []}
 STEPS = (90, 100, 1000)  # the newest is not the last one by name
 
 
 def build():
     """The variables of the checkpoints and the global step, in the default graph."""
-    step = v1.train.get_or_create_global_step()
+    step = tf.train.get_or_create_global_step()
     return step, [
-        v1.get_variable(n, s, initializer=v1.zeros_initializer(), use_resource=True) for n, s in SHAPES.items()
+        tf.get_variable(n, s, initializer=tf.zeros_initializer(), use_resource=True) for n, s in SHAPES.items()
     ]
 
 
@@ -34,10 +33,10 @@ def values_at(step):
 def saved(tmp_path_factory):
     """A folder with checkpoints at STEPS."""
     folder = tmp_path_factory.mktemp("saved")
-    with tf.Graph().as_default(), v1.Session() as session:
+    with tf.Graph().as_default(), tf.Session() as session:
         step, variables = build()
         saver = checkpoints.Saver(max_to_keep=5)
-        session.run(v1.global_variables_initializer())
+        session.run(tf.global_variables_initializer())
         for number in STEPS:
             step.load(number, session)
             for variable, value in zip(variables, values_at(number), strict=True):
@@ -55,10 +54,10 @@ def folder(saved, tmp_path):
 def test_a_folder_that_is_gone_is_told_with_its_path(tmp_path):
     gone = tmp_path / "gone"
     gone.write_text("")  # where nothing is at all, save makes the folder; only one that goes during it is missed
-    with tf.Graph().as_default(), v1.Session() as session:
+    with tf.Graph().as_default(), tf.Session() as session:
         build()
         saver = checkpoints.Saver()
-        session.run(v1.global_variables_initializer())
+        session.run(tf.global_variables_initializer())
         with pytest.raises(FileNotFoundError, match=re.escape(str(gone))):
             saver.save(session, str(gone / "model.ckpt"), global_step=1)
         with pytest.raises(ValueError, match="latest_filename"):  # the caller's mistake stays one
@@ -75,9 +74,9 @@ def index(folder, step=1000):
 
 def holds(found, step):
     """Whether a Saver restores what was saved at `step` from what was found."""
-    with tf.Graph().as_default(), v1.Session() as session:
+    with tf.Graph().as_default(), tf.Session() as session:
         global_step, variables = build()
-        v1.train.Saver().restore(session, found.path)
+        tf.train.Saver().restore(session, found.path)
         got = session.run([global_step, *variables])
     return got[0] == step and all(np.array_equal(a, b) for a, b in zip(got[1:], values_at(step), strict=True))
 
@@ -239,11 +238,11 @@ def test_differences_are_named(folder):
     with tf.Graph().as_default():
         step, _ = build()
         others = [
-            v1.get_variable("extra", [3], use_resource=True),
-            *[variable for variable in v1.global_variables() if variable.op.name in ("lenet/scale", "centers")],
+            tf.get_variable("extra", [3], use_resource=True),
+            *[variable for variable in tf.global_variables() if variable.op.name in ("lenet/scale", "centers")],
         ]
-        with v1.variable_scope("lenet"):
-            others.append(v1.get_variable("conv1a/slope_2", [8], use_resource=True))
+        with tf.variable_scope("lenet"):
+            others.append(tf.get_variable("conv1a/slope_2", [8], use_resource=True))
         with pytest.raises(CheckpointError) as raised:
             checkpoints.check_fits(str(folder / "model.ckpt-1000"), [step, *others])
     assert str(raised.value) == (
@@ -256,9 +255,9 @@ def test_differences_are_named(folder):
 
 def test_another_shape_is_named(folder):
     with tf.Graph().as_default():
-        step = v1.train.get_or_create_global_step()
+        step = tf.train.get_or_create_global_step()
         shapes = SHAPES | {"centers": [62, 2]}
-        variables = [v1.get_variable(name, shape, use_resource=True) for name, shape in shapes.items()]
+        variables = [tf.get_variable(name, shape, use_resource=True) for name, shape in shapes.items()]
         with pytest.raises(
             CheckpointError, match=r"1 variables differ: centers: \[10, 2\] in .*, \[62, 2\] in the graph"
         ):
@@ -274,10 +273,10 @@ def test_in_a_folder_of_any_name_checkpoints_are_found_restored_and_deleted(tmp_
     folder = tmp_path / name
     folder.mkdir()
     for first in (1, 5):
-        with tf.Graph().as_default(), v1.Session() as session:
+        with tf.Graph().as_default(), tf.Session() as session:
             step, _ = build()
             saver = checkpoints.Saver(max_to_keep=2)
-            session.run(v1.global_variables_initializer())
+            session.run(tf.global_variables_initializer())
             found = checkpoints.newest_whole(folder)
             if found.path is not None:
                 saver.recover_last_checkpoints(found.whole)

@@ -5,13 +5,11 @@ import math
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 import report
 from running import checkpoints, hooks, session
 from running.signals import StopSignals
-
-v1 = tf.compat.v1
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +17,7 @@ def own_graph():
     """A graph for each test, and no event writers of earlier ones."""
     with tf.Graph().as_default():
         yield
-    v1.summary.FileWriterCache.clear()
+    tf.summary.FileWriterCache.clear()
 
 
 class Toy:
@@ -29,11 +27,11 @@ class Toy:
     """
 
     def __init__(self):
-        step = v1.train.get_or_create_global_step()
+        step = tf.train.get_or_create_global_step()
         before = step.read_value()
-        self.fed = v1.placeholder(tf.float32, [])
-        self.w = v1.get_variable("w", [], initializer=v1.zeros_initializer(), use_resource=True)
-        v1.get_variable("count", [], tf.int64, initializer=v1.zeros_initializer(), use_resource=True)
+        self.fed = tf.placeholder(tf.float32, [])
+        self.w = tf.get_variable("w", [], initializer=tf.zeros_initializer(), use_resource=True)
+        tf.get_variable("count", [], tf.int64, initializer=tf.zeros_initializer(), use_resource=True)
         w = self.w.read_value()
         with tf.control_dependencies([before, w]):
             self.train_op = tf.group(self.w.assign_add(self.fed), step.assign_add(1))
@@ -64,7 +62,7 @@ def saved(folder):
     """Step and w of the newest checkpoint, which must be whole."""
     found = checkpoints.newest_whole(folder)
     assert found.damaged == []
-    return found.step, float(v1.train.NewCheckpointReader(found.path).get_tensor("w"))
+    return found.step, float(tf.train.NewCheckpointReader(found.path).get_tensor("w"))
 
 
 # --- finite
@@ -286,13 +284,13 @@ def test_progress_is_a_bar_on_a_terminal_and_keeps_its_step_at_80_columns(monkey
 
 
 def test_events_join_the_file_of_the_session(tmp_path):
-    v1.summary.FileWriterCache.get(str(tmp_path))
+    tf.summary.FileWriterCache.get(str(tmp_path))
     hooks.write_events(tmp_path, 7, "validation", {"accuracy": 0.5, "cross_entropy": 1.25})
-    v1.summary.FileWriterCache.get(str(tmp_path)).flush()
+    tf.summary.FileWriterCache.get(str(tmp_path)).flush()
     (file,) = tmp_path.glob("events.*")
     seen = {
         (event.step, value.tag): value.simple_value
-        for event in v1.train.summary_iterator(str(file))
+        for event in tf.train.summary_iterator(str(file))
         for value in event.summary.value
     }
     assert seen == {(7, "validation/accuracy"): 0.5, (7, "validation/cross_entropy"): 1.25}

@@ -3,11 +3,10 @@
 import ml_dtypes
 import numpy as np
 import pytest
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 import network
 
-v1 = tf.compat.v1
 BLOG = {
     "channels": (32, 64, 128),
     "batch_norm": True,
@@ -35,7 +34,7 @@ IMAGES = np.random.default_rng(0).random((6, 28, 28), np.float32)
 @pytest.fixture(autouse=True)
 def own_graph():
     with tf.Graph().as_default():
-        v1.set_random_seed(0)
+        tf.set_random_seed(0)
         yield
 
 
@@ -45,13 +44,13 @@ def tower(options, *, training=False, images=IMAGES):
 
 def shapes():
     """Of all variables, by name without the scope."""
-    return {v.op.name.removeprefix("lenet/"): tuple(v.shape.as_list()) for v in v1.global_variables()}
+    return {v.op.name.removeprefix("lenet/"): tuple(v.shape.as_list()) for v in tf.global_variables()}
 
 
 def initial_values():
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
-        return {v.op.name.removeprefix("lenet/"): session.run(v) for v in v1.global_variables()}
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        return {v.op.name.removeprefix("lenet/"): session.run(v) for v in tf.global_variables()}
 
 
 STAGES = {"1a": (1, 32), "1b": (32, 32), "2a": (32, 64), "2b": (64, 64), "3a": (64, 128), "3b": (128, 128)}
@@ -73,9 +72,9 @@ def test_variables_of_the_blog():
     assert shapes() == expected
     # Kernels 25·(1·32 + 32·32 + 32·64 + 64·64 + 64·128 + 128·128) = 25 · 31,776 = 794,400. Channels of the six
     # convolutions 2·(32 + 64 + 128) = 448: scale, offset and slope each. Feature 2,304 + 2 + 2, classifier 20 + 10.
-    trained = sum(v.shape.num_elements() for v in v1.trainable_variables())
+    trained = sum(v.shape.num_elements() for v in tf.trainable_variables())
     assert trained == 794_400 + 3 * 448 + 2_308 + 30 == 798_082
-    assert sum(v.shape.num_elements() for v in v1.global_variables()) == 798_082 + 2 * 448, "and the moving averages"
+    assert sum(v.shape.num_elements() for v in tf.global_variables()) == 798_082 + 2 * 448, "and the moving averages"
     assert out.features.shape == (6, 2)
     assert out.logits.shape == (6, 10)
 
@@ -92,14 +91,14 @@ def test_variables_of_the_paper():
     expected["classifier/kernel"] = (2, 10)
     assert shapes() == expected
     # Kernels as above; a bias and a slope for each of 448 channels; feature 2,306; classifier 20.
-    assert sum(v.shape.num_elements() for v in v1.trainable_variables()) == 794_400 + 2 * 448 + 2_306 + 20 == 797_622
-    assert len(v1.global_variables()) == len(v1.trainable_variables())
-    assert v1.get_collection(v1.GraphKeys.UPDATE_OPS) == []
+    assert sum(v.shape.num_elements() for v in tf.trainable_variables()) == 794_400 + 2 * 448 + 2_306 + 20 == 797_622
+    assert len(tf.global_variables()) == len(tf.trainable_variables())
+    assert tf.get_collection(tf.GraphKeys.UPDATE_OPS) == []
 
 
 def test_all_variables_are_float32():
     tower(BLOG | {"precision": "bfloat16"}, training=True)
-    assert {v.dtype for v in v1.global_variables()} == {tf.float32}
+    assert {v.dtype for v in tf.global_variables()} == {tf.float32}
 
 
 def test_initial_values_of_the_blog():
@@ -166,16 +165,16 @@ def test_a_ring_of_too_few_classes_is_refused_by_name():
 def test_towers_share_their_variables():
     tower(BLOG, training=True)
     before = shapes()
-    updates = len(v1.get_collection(v1.GraphKeys.UPDATE_OPS))
+    updates = len(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
     tower(BLOG, training=False)
     assert shapes() == before
     assert updates == 12, "mean and variance of six layers"
-    assert len(v1.get_collection(v1.GraphKeys.UPDATE_OPS)) == 12, "evaluation makes none"
+    assert len(tf.get_collection(tf.GraphKeys.UPDATE_OPS)) == 12, "evaluation makes none"
 
 
 def test_evaluation_first_makes_the_same_variables():
     tower(BLOG, training=False)
-    assert v1.get_collection(v1.GraphKeys.UPDATE_OPS) == []
+    assert tf.get_collection(tf.GraphKeys.UPDATE_OPS) == []
     first = shapes()
     with tf.Graph().as_default():
         tower(BLOG, training=True)
@@ -184,8 +183,8 @@ def test_evaluation_first_makes_the_same_variables():
 
 def test_without_batch_norm_the_towers_are_equal():
     outputs = [tower(PAPER | SMALL, training=training) for training in (True, False)]
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
         training, evaluation = session.run(outputs)
     np.testing.assert_array_equal(training.features, evaluation.features)
     assert np.abs(training.features).max() > 0.01
@@ -197,19 +196,19 @@ def test_evaluation_uses_the_moving_averages():
     # N / (N − 1), which of 64 · 49 positions in the smallest layer is nearly 1.
     images = np.random.default_rng(1).random((64, 28, 28), np.float32)
     training, evaluation = tower(options, training=True, images=images), tower(options, images=images)
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
         seen, fresh = session.run([training.features, evaluation.features])
         scale = np.abs(seen).max()
         assert np.abs(fresh - seen).max() > 0.1 * scale, "fresh moving averages are not the batch's"
-        session.run(v1.get_collection(v1.GraphKeys.UPDATE_OPS))
+        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
         np.testing.assert_allclose(session.run(evaluation.features), seen, atol=0.005 * scale)
 
 
 def test_evaluation_does_not_depend_on_the_rest_of_the_batch():
-    with v1.Session() as session:
+    with tf.Session() as session:
         whole, alone = tower(BLOG | SMALL), tower(BLOG | SMALL, images=IMAGES[:1])
-        session.run(v1.global_variables_initializer())
+        session.run(tf.global_variables_initializer())
         np.testing.assert_allclose(session.run(alone.logits), session.run(whole.logits)[:1], rtol=1e-4, atol=1e-4)
 
 
@@ -223,12 +222,12 @@ def test_normalize_against_numpy(dtype):
     y = network.normalize(tf.constant(x), "norm", decay=0.9, training=True)
     evaluated = network.normalize(tf.constant(x), "norm", decay=0.9, training=False)
     assert y.dtype == evaluated.dtype == dtype
-    moving = {v.op.name: v for v in v1.global_variables()}
+    moving = {v.op.name: v for v in tf.global_variables()}
     mean, variance = np.array([0.5, -1.0]), np.array([2.0, 0.25])
     scale, offset = np.array([1.5, -2.0]), np.array([0.1, 10.0])
     rtol = 1e-5 if dtype == "float32" else 2**-7
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
         start = {"moving_mean": mean, "moving_variance": variance, "scale": scale, "offset": offset}
         for name, value in start.items():
             moving[f"norm/{name}"].load(value.astype(np.float32), session)
@@ -238,7 +237,7 @@ def test_normalize_against_numpy(dtype):
         expected = scale * (exact - mean) / np.sqrt(variance + 0.001) + offset
         np.testing.assert_allclose(session.run(evaluated).astype(np.float64), expected, rtol=rtol, atol=4 * rtol)
         for _ in range(2):
-            session.run(v1.get_collection(v1.GraphKeys.UPDATE_OPS))
+            session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
             mean = 0.9 * mean + 0.1 * batch_mean
             variance = 0.9 * variance + 0.1 * exact.var(axis=(0, 1, 2), ddof=1)
             np.testing.assert_allclose(session.run(moving["norm/moving_mean"]), mean, rtol=1e-5)
@@ -247,11 +246,11 @@ def test_normalize_against_numpy(dtype):
 
 def test_update_ops_of_the_network_move_by_its_decay():
     tower(BLOG | SMALL, training=True)
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
-        variables = {v.op.name.removeprefix("lenet/"): v for v in v1.global_variables()}
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        variables = {v.op.name.removeprefix("lenet/"): v for v in tf.global_variables()}
         kernel = session.run(variables["conv1a/kernel"]).astype(np.float64)  # [5, 5, 1, 3]
-        session.run(v1.get_collection(v1.GraphKeys.UPDATE_OPS))
+        session.run(tf.get_collection(tf.GraphKeys.UPDATE_OPS))
         mean, variance = session.run([variables["norm1a/moving_mean"], variables["norm1a/moving_variance"]])
     padded = np.pad(IMAGES.astype(np.float64), ((0, 0), (2, 2), (2, 2)))
     y = sum(
@@ -277,12 +276,12 @@ def test_prelu_and_its_gradients_against_the_formula(dtype, shape):
     assert (x > 0).any()
     placed = tf.constant(x)
     y = network.prelu(placed, "prelu", start=0.0)
-    (variable,) = v1.trainable_variables()
+    (variable,) = tf.trainable_variables()
     assert variable.op.name == "prelu/slope"
-    dx, da = v1.gradients(y, [placed, variable], tf.constant(dy))
+    dx, da = tf.gradients(y, [placed, variable], tf.constant(dy))
     assert y.dtype == dx.dtype == dtype
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
         variable.load(slope, session)
         got, got_dx, got_da = session.run([y, dx, tf.convert_to_tensor(da)])
     x, dy, a = x.astype(np.float64), dy.astype(np.float64), slope.astype(np.float64)
@@ -297,9 +296,9 @@ def test_prelu_and_its_gradients_against_the_formula(dtype, shape):
 def test_prelu_at_zero():
     placed = tf.zeros([2, 3])
     y = network.prelu(placed, "prelu", start=0.25)
-    dx, da = v1.gradients(y, [placed, v1.trainable_variables()[0]])
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
+    dx, da = tf.gradients(y, [placed, tf.trainable_variables()[0]])
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
         got = session.run([y, dx, tf.convert_to_tensor(da)])
     np.testing.assert_array_equal(got[0], np.zeros((2, 3)))
     assert np.isin(got[1], [0.25, 1.0]).all(), "one of the two one-sided slopes, not their sum"
@@ -309,9 +308,9 @@ def test_prelu_at_zero():
 def test_slope_gradient_of_many_bfloat16_terms_is_summed_in_float32():
     x = np.full((4096, 1), -1.0, ml_dtypes.bfloat16)  # summed in bfloat16 it would stop at 256
     y = network.prelu(tf.constant(x), "prelu", start=0.5)
-    gradient = tf.convert_to_tensor(v1.gradients(y, v1.trainable_variables())[0])
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
+    gradient = tf.convert_to_tensor(tf.gradients(y, tf.trainable_variables())[0])
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
         assert session.run(gradient).tolist() == [-4096.0]
 
 
@@ -322,9 +321,9 @@ def test_conv_and_dense_against_numpy():
     init = network.initializer("xavier")
     conv = network.conv(tf.constant(x), "conv", 4, init=init, bias=True)
     dense = network.dense(tf.constant(flat), "dense", 5, init=init, bias=True)
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
-        value = {v.op.name: v for v in v1.global_variables()}
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        value = {v.op.name: v for v in tf.global_variables()}
         value["conv/bias"].load(np.arange(4, dtype=np.float32), session)
         value["dense/bias"].load(np.arange(5, dtype=np.float32), session)
         value = session.run(value)
@@ -338,10 +337,10 @@ def test_conv_and_dense_against_numpy():
 
 def test_logits_are_the_classifier_of_the_features():
     out = tower(BLOG | SMALL | {"prelu_start": 0.25})
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
         features, logits = session.run(out)
-        value = session.run({v.op.name: v for v in v1.global_variables()})
+        value = session.run({v.op.name: v for v in tf.global_variables()})
     expected = features @ value["lenet/classifier/kernel"] + value["lenet/classifier/bias"]
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
@@ -357,9 +356,9 @@ def test_bfloat16_is_close_and_leaves_the_features_float32(options, training):
     exact = tower(options, training=training, images=images)
     rounded = tower(options | {"precision": "bfloat16"}, training=training, images=images)
     assert rounded.features.dtype == rounded.logits.dtype == tf.float32
-    assert {v.dtype for v in v1.global_variables()} == {tf.float32}
-    with v1.Session() as session:
-        session.run(v1.global_variables_initializer())
+    assert {v.dtype for v in tf.global_variables()} == {tf.float32}
+    with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
         expected, got = session.run([exact.features, rounded.features])
     as_bfloat16 = got.astype(ml_dtypes.bfloat16).astype(np.float32)
     assert (got != as_bfloat16).mean() > 0.9, "features off the grid of bfloat16"
@@ -380,7 +379,7 @@ def test_convolutions_run_in_the_asked_precision():
 @pytest.mark.parametrize("size", [2, 3])
 def test_pools_are_the_asked_ones(size):
     tower(BLOG | SMALL | {"third_pool_size": size})
-    pools = [op for op in v1.get_default_graph().get_operations() if op.type == "MaxPool"]
+    pools = [op for op in tf.get_default_graph().get_operations() if op.type == "MaxPool"]
     assert [op.get_attr("ksize") for op in pools] == [[1, n, n, 1] for n in (2, 2, size)]
     assert [op.get_attr("strides") for op in pools] == [[1, 2, 2, 1]] * 3
     assert {op.get_attr("padding") for op in pools} == {b"VALID"}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 import yaml
 
 import config
-from train_mnist import build_graph
+from training_graph import build_graph
 
 CONFIGS = Path(config.__file__).parent / "configs"
 KERNELS = 25 * (1 * 32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128)
@@ -33,8 +33,8 @@ def started():
         graph = tf.Graph()
         with graph.as_default():
             handles = build_graph(settings, 10)
-            session = tf.compat.v1.Session(graph=graph)
-            session.run(tf.compat.v1.global_variables_initializer())
+            session = tf.Session(graph=graph)
+            session.run(tf.global_variables_initializer())
         sessions.append(session)
         return settings, handles, session
 
@@ -44,13 +44,13 @@ def started():
 
 
 def trainable(session) -> dict[str, np.ndarray]:
-    variables = session.graph.get_collection(tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES)
+    variables = session.graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
     return session.run({variable.op.name.removeprefix("lenet/"): variable for variable in variables})
 
 
 def scalars_at(handles, session, step: int) -> tuple[float, float]:
     with session.graph.as_default():
-        tf.compat.v1.train.get_global_step().load(step, session)
+        tf.train.get_global_step().load(step, session)
     return session.run([handles.scalars["learning_rate"], handles.scalars["center_loss_weight"]])
 
 

@@ -2,18 +2,17 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 from running import schedules
 
-v1 = tf.compat.v1
 PEAK = 0.006
 
 
 def at(steps, schedule, *arguments):
     """Values of a schedule at `steps`, run in a graph with an int64 step, as a global step is."""
-    with tf.Graph().as_default(), v1.Session() as session:
-        step = v1.placeholder(tf.int64, [])
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = tf.placeholder(tf.int64, [])
         value = schedule(step, *arguments)
         assert value.dtype == tf.float32
         assert value.shape == ()

@@ -11,7 +11,7 @@ RUN = [
 # A step of the training that fails once, in one of TensorFlow's classes.
 CODE = """
 import sys
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 import train_mnist
 from running import hooks
 

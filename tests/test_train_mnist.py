@@ -10,10 +10,11 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 import config
 import train_mnist
+import training_graph
 from config import Config
 from conftest import ROOT
 from mnist_data import Split, batches, load
@@ -39,9 +40,9 @@ def session_of():
     def build(**settings):
         graph = tf.Graph()
         with graph.as_default():
-            handles = train_mnist.build_graph(Config(**(TINY | settings)), num_classes=10)
-            session = tf.compat.v1.Session()
-            session.run(tf.compat.v1.global_variables_initializer())
+            handles = training_graph.build_graph(Config(**(TINY | settings)), num_classes=10)
+            session = tf.Session()
+            session.run(tf.global_variables_initializer())
         opened.append(session)
         return handles, session
 
@@ -66,7 +67,7 @@ def test_one_step_is_eq_5_on_the_old_centers_and_eq_4_on_the_old_features(sessio
     features = session.graph.get_tensor_by_name("lenet/features:0")
     for feed in feeds(graph, digits.train, 8):
         old = session.run(graph.centers)
-        scalars, x, _ = session.run([graph.scalars, features, [graph.train_op, graph.update_step]], feed)
+        scalars, x, _ = session.run([graph.scalars, features, [graph.train_op, graph.center_update]], feed)
         labels = feed[graph.labels]
         l_c = 0.5 * ((x.astype(np.float64) - old[labels]) ** 2).sum() / (len(labels) if reduction == "mean" else 1)
         assert scalars["center_loss"] == pytest.approx(l_c, rel=1e-4)
@@ -96,7 +97,7 @@ def test_whatever_reads_the_centers_in_a_step_stands_before_their_assignment(ses
         return found
 
     of_the_centers = graph.centers.handle.consumers()
-    fetched = [graph.train_op, graph.update_step, *(tensor.op for tensor in graph.scalars.values())]
+    fetched = [graph.train_op, graph.center_update, *(tensor.op for tensor in graph.scalars.values())]
     in_a_step = set(fetched).union(*map(before, fetched)) & set(of_the_centers)
     (assignment,) = (op for op in in_a_step if op.type in assignments)
     readers = {op for op in in_a_step if op.type in ("ReadVariableOp", "ResourceGather")}
@@ -111,7 +112,7 @@ def test_the_update_in_the_graph_trains_as_the_one_by_py_func(session_of, digits
         graph, session = session_of(center_update=kind, learning_rate=1e-4, center_loss_weight=0.001)
         losses[kind] = []
         for feed in feeds(graph, digits.train, 500):
-            scalars, _ = session.run([graph.scalars, [graph.train_op, graph.update_step]], feed)
+            scalars, _ = session.run([graph.scalars, [graph.train_op, graph.center_update]], feed)
             losses[kind].append(scalars["loss"])
         centers[kind] = session.run(graph.centers)
     np.testing.assert_allclose(losses["in_graph"], losses["py_func"], rtol=0.01)
@@ -123,7 +124,7 @@ def test_the_step_uses_the_features_from_before_the_weights_move(session_of, dig
     features = session.graph.get_tensor_by_name("lenet/features:0")
     feed = next(feeds(graph, digits.train, 1))
     before = session.run(features, feed)
-    _, during = session.run([[graph.train_op, graph.update_step], features], feed)
+    _, during = session.run([[graph.train_op, graph.center_update], features], feed)
     after = session.run(features, feed)
     np.testing.assert_array_equal(during, before)
     assert np.abs(after - before).max() > 1e-3
@@ -132,8 +133,8 @@ def test_the_step_uses_the_features_from_before_the_weights_move(session_of, dig
 def test_centers_get_no_gradient_and_stay_out_of_the_optimizer(session_of):
     graph, session = session_of()
     with session.graph.as_default():
-        names = [variable.op.name for variable in tf.compat.v1.global_variables()]
-        assert graph.centers.op.name not in {v.op.name for v in tf.compat.v1.trainable_variables()}
+        names = [variable.op.name for variable in tf.global_variables()]
+        assert graph.centers.op.name not in {v.op.name for v in tf.trainable_variables()}
     assert "centers" in names
     assert not any(name.startswith("centers/") for name in names)
     np.testing.assert_array_equal(session.run(graph.centers), np.zeros((10, 2)))
@@ -142,10 +143,10 @@ def test_centers_get_no_gradient_and_stay_out_of_the_optimizer(session_of):
 def test_training_moves_the_centers_and_evaluation_leaves_every_variable_alone(session_of, digits):
     graph, session = session_of()
     with session.graph.as_default():
-        variables = tf.compat.v1.global_variables()
+        variables = tf.global_variables()
     start = session.run(graph.centers)
     for feed in feeds(graph, digits.train, 3):
-        session.run([graph.train_op, graph.update_step], feed)
+        session.run([graph.train_op, graph.center_update], feed)
     trained = session.run(variables)
     train_mnist.evaluate(session, graph, digits.test)
     for before, after in zip(trained, session.run(variables), strict=True):
@@ -156,7 +157,7 @@ def test_training_moves_the_centers_and_evaluation_leaves_every_variable_alone(s
 def test_softmax_alone_still_moves_its_centers_and_has_their_loss_weightless(session_of, digits):
     graph, session = session_of(center_loss_weight=0.0)
     for feed in feeds(graph, digits.train, 2):
-        scalars, _ = session.run([graph.scalars, [graph.train_op, graph.update_step]], feed)
+        scalars, _ = session.run([graph.scalars, [graph.train_op, graph.center_update]], feed)
         assert scalars["loss"] == scalars["cross_entropy"]
     assert np.abs(session.run(graph.centers)).max() > 0
 
@@ -171,7 +172,7 @@ def test_centers_in_a_variable_equal_the_blogs_centers_through_a_placeholder(ses
     for step, (our_feed, their_feed) in enumerate(
         zip(feeds(ours, digits.train, 50), feeds(theirs, digits.train, 50), strict=True)
     ):
-        our_scalars, _ = our_session.run([ours.scalars, [ours.train_op, ours.update_step]], our_feed)
+        our_scalars, _ = our_session.run([ours.scalars, [ours.train_op, ours.center_update]], our_feed)
         their_scalars, centers, _ = their_session.run(
             [theirs.scalars, new_centers, theirs.train_op], their_feed | {read: centers}
         )
@@ -184,9 +185,9 @@ def test_two_runs_with_one_seed_are_equal_to_the_bit_and_two_seeds_are_not(sessi
     def trained(**settings):
         graph, session = session_of(**settings)
         for feed in feeds(graph, digits.train, 10):
-            session.run([graph.train_op, graph.update_step], feed)
+            session.run([graph.train_op, graph.center_update], feed)
         with session.graph.as_default():
-            return [np.asarray(value).tobytes() for value in session.run(tf.compat.v1.global_variables())]
+            return [np.asarray(value).tobytes() for value in session.run(tf.global_variables())]
 
     for precision in ("float32", "bfloat16"):
         assert trained(seed=1, precision=precision) == trained(seed=1, precision=precision)
@@ -198,7 +199,7 @@ def test_naive_and_gather_loss_train_alike(session_of, digits):
     for kind in ("gather", "naive"):
         graph, session = session_of(center_loss=kind)
         losses[kind] = [
-            session.run([graph.scalars, [graph.train_op, graph.update_step]], feed)[0]["loss"]
+            session.run([graph.scalars, [graph.train_op, graph.center_update]], feed)[0]["loss"]
             for feed in feeds(graph, digits.train, 20)
         ]
     np.testing.assert_allclose(losses["gather"], losses["naive"], rtol=1e-3)
@@ -223,7 +224,7 @@ def test_weight_decay_adds_the_kernels_alone(session_of, digits):
 
     def values(session):
         with session.graph.as_default():
-            variables = {variable.op.name: variable for variable in tf.compat.v1.trainable_variables()}
+            variables = {variable.op.name: variable for variable in tf.trainable_variables()}
         return session.run(variables)
 
     start = values(plain_session)
@@ -244,7 +245,7 @@ def rows(path):
 
 
 def checkpoint_arrays(run, step):
-    reader = tf.compat.v1.train.NewCheckpointReader(str(run / "checkpoints" / f"model.ckpt-{step}"))
+    reader = tf.train.NewCheckpointReader(str(run / "checkpoints" / f"model.ckpt-{step}"))
     return {name: reader.get_tensor(name).tobytes() for name in reader.get_variable_to_shape_map()}
 
 
@@ -265,7 +266,7 @@ def test_a_run_says_first_what_it_is(finished_run):
     ):  # fmt: skip
         assert text in output
     accuracy = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]["accuracy"]
-    assert ("note: center loss first pulls all features to one point" in output) == (accuracy < 0.5)
+    assert ("note: the center loss first pulls all features to one point" in output) == (accuracy < 0.5)
     assert max(len(line) for line in output.splitlines() if str(run.parent) not in line) <= 80
     assert "step 5/30" in output
     assert "Traceback" not in output
@@ -303,7 +304,7 @@ def test_event_files_hold_the_curves_and_the_histogram(finished_run):
     run, _ = finished_run
     tags = set()
     for file in run.glob("checkpoints/events.out.tfevents.*"):
-        for event in tf.compat.v1.train.summary_iterator(str(file)):
+        for event in tf.train.summary_iterator(str(file)):
             tags |= {value.tag for value in event.summary.value}
     assert {
         "training/loss", "training/cross_entropy", "training/center_loss", "training/accuracy",
@@ -462,10 +463,10 @@ def test_a_refused_resume_leaves_the_run_as_it_was(finished_run, run_script, tmp
     refused("10", "at step 30 already")
     for file in (run / "checkpoints").glob("model.ckpt-*"):
         file.unlink()
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:  # a whole one, but of another network
-        tf.compat.v1.get_variable("global_step", initializer=tf.constant(30, tf.int64))
-        session.run(tf.compat.v1.global_variables_initializer())
-        tf.compat.v1.train.Saver().save(session, str(run / "checkpoints" / "model.ckpt"), 30, write_state=False)
+    with tf.Graph().as_default(), tf.Session() as session:  # a whole one, but of another network
+        tf.get_variable("global_step", initializer=tf.constant(30, tf.int64))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(run / "checkpoints" / "model.ckpt"), 30, write_state=False)
     refused("40", "of another network")
 
 

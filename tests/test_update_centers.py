@@ -125,12 +125,12 @@ def test_what_does_not_fit_is_refused_by_name(change, message):
 
 
 def test_the_update_in_the_graph_equals_the_one_in_numpy():
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
 
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        x, y = tf.compat.v1.placeholder(tf.float32, [None, 3]), tf.compat.v1.placeholder(tf.int64, [None])
-        centers = tf.compat.v1.get_variable("centers", [12, 3], use_resource=True)
-        start = tf.compat.v1.placeholder(tf.float32, [12, 3])
+    with tf.Graph().as_default(), tf.Session() as session:
+        x, y = tf.placeholder(tf.float32, [None, 3]), tf.placeholder(tf.int64, [None])
+        centers = tf.get_variable("centers", [12, 3], use_resource=True)
+        start = tf.placeholder(tf.float32, [12, 3])
         own_centers = tf.gather(centers, y)
         with tf.control_dependencies([own_centers]):
             update, moves = module.update_centers_in_graph(centers, own_centers, x, y, alpha=0.7)

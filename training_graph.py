@@ -1,0 +1,192 @@
+"""The graph of a training step: two towers of one network, Eq. 5, Eq. 4, the optimizer, and what is watched.
+
+A step is one `session.run([train_op, center_update])`. Letters in the shapes: B batch, C classes, D feature width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from centerloss import center_loss, center_loss_naive
+from config import Config
+from network import FEATURE_WIDTH, Outputs, lenet
+from running import schedules
+from running.checkpoints import Saver
+from update_centers import update_centers_in_graph, update_centers_op
+
+CHECKPOINTS_KEPT = 3
+
+
+class TrainGraph(NamedTuple):
+    """The handles that the training loop uses."""
+
+    images: tf.Tensor  # [B, 28, 28] uint8, fed
+    labels: tf.Tensor  # [B] int64, fed
+    train_op: tf.Operation  # one optimizer step on Eq. 5
+    center_update: tf.Operation  # Eq. 4, to be run beside train_op
+    scalars: dict[str, tf.Tensor]  # [] each, of this training step, by the names of metrics.csv
+    centers: tf.Variable  # [C, D] float32, not trained
+    features: tf.Tensor  # [B, D] float32, of the evaluation tower
+    predictions: tf.Tensor  # [B] int64, of the evaluation tower
+    cross_entropies: tf.Tensor  # [B] float32, of the evaluation tower
+    saver: Saver  # of all variables
+
+
+def build_graph(config: Config, num_classes: int) -> TrainGraph:
+    """Builds everything that a run needs into the default graph.
+
+    Args:
+        config: the settings, `precision` resolved.
+        num_classes: C.
+
+    Returns:
+        The handles; every variable is made, and the graph may be finalized.
+    """
+    tf.set_random_seed(config.seed)
+    images = tf.placeholder(tf.uint8, [None, 28, 28], name="images")
+    labels = tf.placeholder(tf.int64, [None], name="labels")
+    step = tf.train.get_or_create_global_step().read_value()
+    scaled = scale(images, config.input_range)
+
+    x, logits = tower(scaled, config, num_classes, training=True)
+    centers = tf.get_variable(
+        "centers", [num_classes, FEATURE_WIDTH], initializer=tf.zeros_initializer(), trainable=False
+    )
+    # in_graph reads the rows of the batch from the variable itself; the whole of it would be copied in each step.
+    c = centers if config.center_update == "in_graph" else centers.read_value()
+    own_c = tf.gather(c, labels)  # [B, D], the c_{y_i}
+
+    # Eq. 5: L = L_S + lambda · L_C
+    l_s = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+    l_c = center_loss_naive(x, labels, c, num_classes) if config.center_loss == "naive" else center_loss(x, labels, c)
+    if config.center_loss_reduction == "mean":
+        l_c /= tf.cast(tf.shape(labels)[0], tf.float32)
+    lambda_ = schedules.warm_up(
+        step, config.center_loss_weight, config.center_loss_warmup_steps, config.center_loss_warmup_power
+    )
+    loss = l_s + lambda_ * l_c
+
+    # Eq. 4 stands beside the optimizer, as in the blog, and not behind it. The loss and the update see the same centers
+    # and the same features, those from before the step, in whatever order the session runs the two assignments: both
+    # take one forward pass, and one read of the centers (py_func) or an update that waits for the readers (in_graph).
+    if config.center_update == "in_graph":
+        center_update, moves = move_in_graph(centers, own_c, x, labels, config.center_alpha, readers=[l_c, own_c])
+    else:
+        center_update, moves = move_by_py_func(centers, c, x, labels, config.center_alpha)
+
+    rate = schedules.learning_rate(
+        step,
+        config.schedule,
+        config.learning_rate,
+        steps=config.steps,
+        one_cycle_rise=config.one_cycle_rise,
+        multi_step_at=config.multi_step_at,
+        multi_step_factor=config.multi_step_factor,
+    )
+    train_op = optimize(loss + decay(config.weight_decay), rate, step, config)
+
+    scalars = {
+        "step": step,
+        "loss": loss,
+        "cross_entropy": l_s,
+        "center_loss": l_c,
+        "accuracy": tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=1), labels), tf.float32)),
+        "center_loss_weight": lambda_,
+        "learning_rate": rate,
+        "center_shift": tf.reduce_sum(tf.norm(moves, axis=1)) / num_classes,  # how far the centers moved, mean
+        "center_distance": tf.reduce_mean(tf.norm(x - own_c, axis=1)),  # to the own center, mean
+        "feature_spread": tf.sqrt(tf.reduce_mean(tf.reduce_sum((x - tf.reduce_mean(x, axis=0)) ** 2, axis=1))),
+        "feature_scale": tf.reduce_max(tf.abs(x)),
+    }
+    summarize(scalars, x)
+
+    evaluated = tower(scaled, config, num_classes, training=False)
+    return TrainGraph(
+        images=images,
+        labels=labels,
+        train_op=train_op,
+        center_update=center_update,
+        scalars=scalars,
+        centers=centers,
+        features=evaluated.features,
+        predictions=tf.argmax(evaluated.logits, axis=1),
+        cross_entropies=tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=evaluated.logits),
+        saver=Saver(max_to_keep=CHECKPOINTS_KEPT),
+    )
+
+
+def scale(images: tf.Tensor, input_range: str) -> tf.Tensor:
+    """[B, 28, 28] uint8 as float32: `unit` in 0 … 1 (blog), `centered` in −1 … 1 (paper)."""
+    offset, divisor = (0.0, 255.0) if input_range == "unit" else (127.5, 128.0)
+    return (tf.cast(images, tf.float32) - offset) / divisor
+
+
+def tower(images: tf.Tensor, config: Config, num_classes: int, *, training: bool) -> Outputs:
+    """One tower of the network that `config` describes. The variables are made by the first call and then shared."""
+    return lenet(
+        images,
+        "lenet",
+        num_classes,
+        training=training,
+        channels=config.channels,
+        batch_norm=config.batch_norm,
+        batch_norm_decay=config.batch_norm_decay,
+        prelu_start=config.prelu_start,
+        third_pool_size=config.third_pool_size,
+        feature_activation=config.feature_activation,
+        classifier_bias=config.classifier_bias,
+        weight_init=config.weight_init,
+        classifier_ring=config.classifier_ring,
+        precision=config.precision,
+    )
+
+
+def move_by_py_func(
+    centers: tf.Variable, c: tf.Tensor, x: tf.Tensor, labels: tf.Tensor, alpha: float
+) -> tuple[tf.Operation, tf.Tensor]:
+    """Eq. 4 by NumPy: the op that assigns the new centers, and [C, D], by how much each center moves.
+
+    `c` is the one read of `centers` that the loss takes too.
+    """
+    new_c = update_centers_op(c, x, labels, alpha)
+    return centers.assign(new_c, read_value=False), new_c - c
+
+
+def move_in_graph(
+    centers: tf.Variable, own_c: tf.Tensor, x: tf.Tensor, labels: tf.Tensor, alpha: float, *, readers: list[tf.Tensor]
+) -> tuple[tf.Operation, tf.Tensor]:
+    """Eq. 4 in the graph: the op that moves the batch's U classes, and [U, D], by how much.
+
+    `readers` are the tensors that read `centers` in this step; the op waits for them.
+    """
+    with tf.control_dependencies(readers):
+        return update_centers_in_graph(centers, own_c, x, labels, alpha)
+
+
+def decay(weight_decay: float) -> tf.Tensor | float:
+    """Half the squared kernels, times `weight_decay`; biases, slopes and batch norm are spared."""
+    kernels = [v for v in tf.trainable_variables() if v.op.name.endswith("/kernel")]
+    return weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels]) if weight_decay else 0.0
+
+
+def optimize(loss: tf.Tensor, rate: tf.Tensor, step: tf.Tensor, config: Config) -> tf.Operation:
+    """One step of the optimizer on `loss`, the moving averages of batch norm, and the count of steps."""
+    if config.optimizer == "adam":
+        optimizer = tf.train.AdamOptimizer(rate)
+    else:
+        optimizer = tf.train.MomentumOptimizer(rate, config.momentum)
+    with tf.control_dependencies([step]):  # else the step might be read after it is counted up
+        minimize = optimizer.minimize(loss, global_step=tf.train.get_global_step())
+    return tf.group(minimize, *tf.get_collection(tf.GraphKeys.UPDATE_OPS))
+
+
+def summarize(scalars: dict[str, tf.Tensor], features: tf.Tensor) -> None:
+    """TensorBoard's summaries of a training step."""
+    for name, value in scalars.items():
+        if name != "step":
+            tf.summary.scalar(f"training/{name}", value)
+    # A NaN in a histogram would end the session before the finite check can say what happened.
+    finite = tf.where_v2(tf.math.is_finite(features), features, tf.zeros_like(features))
+    tf.summary.histogram("training/features", finite)
