@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -36,16 +35,13 @@ class StopSignals:
     """Takes over the signals of ENDING for the rest of the process.
 
     Attributes:
-        received: the first signal that came; None so far. A second one that is URGENT ends the process at once.
+        received: the first signal that came; None so far. A second one that is URGENT ends the process as soon as
+            Python is asked: not before a step of TensorFlow's, or a save, has ended.
     """
 
     def __init__(self) -> None:
         self.received: int | None = None
         self._deferred = False
-        arrived, wakeup = os.pipe()
-        os.set_blocking(wakeup, False)
-        signal.set_wakeup_fd(wakeup)
-        threading.Thread(target=_end_at_the_second, args=(arrived,), daemon=True).start()
         take_over(self._receive)
 
     def _receive(self, signum: int, frame: object) -> None:
@@ -67,15 +63,3 @@ class StopSignals:
             self._deferred = False
         if self.received is not None:
             raise Stopped(self.received)
-
-
-def _end_at_the_second(arrived: int) -> None:
-    """Ends the process at a second signal that is URGENT: the user does not want to wait for the checkpoint.
-
-    `arrived` gives a byte for each signal at once. `_receive` is called between two calls of the main thread alone, and
-    once for all that came during one of them: a step or a save of TensorFlow's can take longer than two Ctrl-C.
-    """
-    os.read(arrived, 1)
-    while (signum := os.read(arrived, 1)[0]) not in URGENT:
-        pass
-    os._exit(128 + signum)

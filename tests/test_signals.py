@@ -111,25 +111,6 @@ with signals.deferred():
     assert ending(process) == ([], "", 128 + signum), "the second one's number, and nothing cleaned up"
 
 
-@BOTH
-def test_a_second_signal_ends_the_process_while_the_main_thread_is_in_a_long_call(start, signum):
-    process = start("""
-import hashlib
-with signals.deferred():
-    say("ready")
-    hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000_000)  # a minute in C, without the lock of the interpreter
-    say("over")
-""")
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.5)
-    for _ in range(2):
-        os.kill(process.pid, signum)
-        time.sleep(0.2)
-    begin = time.monotonic()
-    assert ending(process) == ([], "", 128 + signum)
-    assert time.monotonic() - begin < 5
-
-
 def test_without_a_signal_the_block_ends_as_usual(start):
     process = start("""
 with signals.deferred():
