@@ -22,6 +22,7 @@ PositiveCount = restricted_number_type("PositiveCount", int, [(">", 0), ("<", 2*
 Count = restricted_number_type("Count", int, [(">=", 0), ("<", 2**31)])
 Channels = restricted_number_type("Channels", int, [(">", 0), ("<=", 4096)])
 Pixels = restricted_number_type("Pixels", int, [(">=", 0), ("<", 28)])
+Margin = restricted_number_type("Margin", int, [(">=", 0), ("<=", 8)])  # three pools need 12 pixels
 NonNegativeNumber = restricted_number_type("NonNegativeNumber", float, [(">=", 0), ("<", float("inf"))])
 PositiveNumber = restricted_number_type("PositiveNumber", float, [(">", 0), ("<", float("inf"))])
 FiniteNumber = restricted_number_type("FiniteNumber", float, [(">", float("-inf")), ("<", float("inf"))])
@@ -44,6 +45,8 @@ class Config:
     input_range: Literal["unit", "centered"] = "unit"
     """unit: pixel / 255, in 0..1 (blog); centered: (pixel - 127.5) / 128 (paper)"""
 
+    crop: Margin = 0
+    """pixels cut off each image on each of its sides, after the shift; 0: none"""
     augment_shift: Pixels = 0
     """each training image is moved by up to so many pixels in either direction; 0: not at all"""
 

@@ -143,7 +143,7 @@ def lenet(
     """One tower of LeNet++.
 
     Args:
-        images: [B, 28, 28] float32, scaled as the recipe wants them.
+        images: [B, H, W] float32, scaled as the recipe wants them.
         scope: of the variables.
         num_classes: C.
         training: whether batch norm uses, and records, the statistics of the batch.
@@ -151,7 +151,7 @@ def lenet(
         batch_norm: batch norm after each convolution; without it the convolutions have a bias.
         batch_norm_decay: of the moving averages, per step.
         prelu_start: first slope of each PReLU.
-        third_pool_size: window of the third max-pool, 2 or 3, stride 2; either leaves 3×3.
+        third_pool_size: window of the third max-pool, 2 or 3, stride 2; of 28×28 pixels either leaves 3×3.
         feature_activation: `prelu` or `linear`, after the feature layer.
         classifier_bias: whether the last layer has a bias.
         weight_init: `truncated_normal` or `xavier`.
@@ -170,7 +170,7 @@ def lenet(
         raise ValueError(f"classifier_ring: expected {num_classes} classes, got {list(classifier_ring)}")
     init = initializer(weight_init)
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
-        x = tf.cast(images, tf.as_dtype(precision))[..., tf.newaxis]  # [B, 28, 28, 1]
+        x = tf.cast(images, tf.as_dtype(precision))[..., tf.newaxis]  # [B, H, W, 1]
         for stage, (width, pool) in enumerate(zip(channels, (2, 2, third_pool_size), strict=True), start=1):
             for half in ("a", "b"):
                 x = conv(x, f"conv{stage}{half}", width, init=init, bias=not batch_norm)
@@ -178,7 +178,7 @@ def lenet(
                     x = normalize(x, f"norm{stage}{half}", decay=batch_norm_decay, training=training)
                 x = prelu(x, f"prelu{stage}{half}", start=prelu_start)
             x = tf.nn.max_pool2d(x, pool, strides=2, padding="VALID")
-        x = tf.cast(x, tf.float32)  # [B, 3, 3, K]
+        x = tf.cast(x, tf.float32)  # [B, H/8, W/8, K], rounded down
         x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
         x = dense(x, "feature", FEATURE_WIDTH, init=init, bias=True)
         x = prelu(x, "feature_prelu", start=prelu_start) if feature_activation == "prelu" else x

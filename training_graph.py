@@ -48,7 +48,7 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     images = tf.placeholder(tf.uint8, [None, 28, 28], name="images")
     labels = tf.placeholder(tf.int64, [None], name="labels")
     step = tf.train.get_or_create_global_step().read_value()
-    scaled = scale(images, config.input_range)
+    scaled = scale(cropped(images, config.crop), config.input_range)
 
     x, logits = tower(scaled, config, num_classes, training=True)
     centers = tf.get_variable(
@@ -117,8 +117,13 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     )
 
 
+def cropped(images: tf.Tensor, margin: int) -> tf.Tensor:
+    """[B, H, W] without the outer `margin` pixels of each side."""
+    return images[:, margin:-margin, margin:-margin] if margin else images
+
+
 def scale(images: tf.Tensor, input_range: str) -> tf.Tensor:
-    """[B, 28, 28] uint8 as float32: `unit` in 0 … 1 (blog), `centered` in −1 … 1 (paper)."""
+    """[B, H, W] uint8 as float32: `unit` in 0 … 1 (blog), `centered` in −1 … 1 (paper)."""
     offset, divisor = (0.0, 255.0) if input_range == "unit" else (127.5, 128.0)
     return (tf.cast(images, tf.float32) - offset) / divisor
 

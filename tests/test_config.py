@@ -25,6 +25,7 @@ BLOG = {  # the recipe of the blog's repository, and what it leaves open
     "validation_fraction": 0.2,  # 12,000 of 60,000
     "split_seed": 0,
     "input_range": "unit",
+    "crop": 0,
     "augment_shift": 0,
     "channels": (32, 64, 128),
     "batch_norm": True,
@@ -234,6 +235,7 @@ HOSTILE = {
                  "[1.5, 2, 3]", "[1, null, 3]"],
     "multi_step_at": ["[3, 2]", "[1, 1]", "[0]", "soon", "[.nan]", "null"],
     "snapshot_steps": ["[-1]", "[1.5]", "soon", "5", "[.nan]"],
+    "crop": ["-1", "9", "1.5", "null"],
     "augment_shift": ["-1", "1.5", "nan", "null", "1000"],
     "batch_norm": ["maybe", "2", "", "null"],
     "dataset": ["imagenet", "", "null", "[mnist]"],
@@ -455,7 +457,7 @@ ALLOWED = {
 }
 REFUSED = {
     "dataset": "digits", "validation_fraction": "0.5", "split_seed": "1", "input_range": "centered",
-    "augment_shift": "2", "channels": "[1, 2, 3]", "batch_norm": "false", "batch_norm_decay": "0.5",
+    "crop": "2", "augment_shift": "2", "channels": "[1, 2, 3]", "batch_norm": "false", "batch_norm_decay": "0.5",
     "prelu_start": "0.25", "third_pool_size": "3", "feature_activation": "linear", "classifier_bias": "false",
     "weight_init": "xavier", "classifier_ring": "[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]", "center_loss_reduction": "mean",
     "center_alpha": "0.1", "optimizer": "sgd", "momentum": "0.5", "weight_decay": "0.1", "batch_size": "100",

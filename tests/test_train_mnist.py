@@ -51,6 +51,18 @@ def session_of():
         session.close()
 
 
+@pytest.mark.parametrize("margin", [0, 2, 8])
+def test_crop_leaves_the_inner_pixels_and_no_others(session_of, digits, margin):
+    graph, session = session_of(crop=margin, channels=(4, 4, 4), prelu_start=1.0)  # a linear network sees every pixel
+    images, inner = digits.test.images[:20].copy(), np.zeros((28, 28), bool)
+    inner[margin : 28 - margin, margin : 28 - margin] = True
+    features = session.run(graph.features, {graph.images: images})
+    images[:, ~inner] ^= 255
+    assert np.array_equal(session.run(graph.features, {graph.images: images}), features)
+    images[:, margin, margin : -margin or None] ^= 255  # the outermost row that is left
+    assert not np.array_equal(session.run(graph.features, {graph.images: images}), features)
+
+
 def feeds(graph, split, count, first_step=0):
     order = batches(len(split.labels), 20, seed=3, first_step=first_step)
     for _, index in zip(range(count), order, strict=False):
