@@ -43,8 +43,8 @@ def graph_step(loss: str, update: str, classes: int, width: int, batch: int) -> 
     from update_centers import update_centers_in_graph, update_centers_op
 
     features, labels, _ = draw_inputs(0, batch, classes, width, scale=1.0, distance=1.0)
-    x, y = tf.compat.v1.placeholder(tf.float32, [batch, width]), tf.compat.v1.placeholder(tf.int64, [batch])
-    variable = tf.compat.v1.get_variable(
+    x, y = tf.placeholder(tf.float32, [batch, width]), tf.placeholder(tf.int64, [batch])
+    variable = tf.get_variable(
         "centers", [classes, width], initializer=tf.zeros_initializer(), trainable=False, use_resource=True
     )
     c = variable if update == "in_graph" else variable.read_value()
@@ -55,9 +55,9 @@ def graph_step(loss: str, update: str, classes: int, width: int, batch: int) -> 
             updated, _ = update_centers_in_graph(variable, own_c, x, y, 0.5)
     else:
         updated = variable.assign(update_centers_op(c, x, y, 0.5), read_value=False)
-    session = tf.compat.v1.Session()
+    session = tf.Session()
     session.run(variable.initializer)
-    step = session.make_callable([l_c, tf.compat.v1.gradients(l_c, x)[0], updated], [x, y])
+    step = session.make_callable([l_c, tf.gradients(l_c, x)[0], updated], [x, y])
     return lambda: step(features, labels)
 
 

@@ -33,8 +33,8 @@ def ours(precision: str, update: bool = True) -> Callable[[], object]:
     from training_graph import build_graph
 
     graph = build_graph(Config(precision=precision), CLASSES)
-    session = tf.compat.v1.Session()
-    session.run(tf.compat.v1.global_variables_initializer())
+    session = tf.Session()
+    session.run(tf.global_variables_initializer())
     fetches = [graph.train_op, graph.center_update] if update else graph.train_op
     feed = dict(zip((graph.images, graph.labels), random_batch(), strict=True))
     return lambda: session.run(fetches, feed)
@@ -54,7 +54,7 @@ def blogs_ops(precision: str) -> Callable[[], object]:
     import network
 
     batch_norm = network.normalize
-    is_training = tf.compat.v1.placeholder_with_default(True, [])
+    is_training = tf.placeholder_with_default(True, [])
 
     def prelu(x, slope):
         return tf.nn.relu(x) + tf.cast(slope, x.dtype) * (x - tf.abs(x)) * 0.5
@@ -62,7 +62,7 @@ def blogs_ops(precision: str) -> Callable[[], object]:
     def normalize(x, scope, *, decay, training):
         def branch(mode):
             y = batch_norm(x, scope, decay=decay, training=mode)
-            updates = tf.compat.v1.get_default_graph().get_collection_ref(tf.compat.v1.GraphKeys.UPDATE_OPS)
+            updates = tf.get_default_graph().get_collection_ref(tf.GraphKeys.UPDATE_OPS)
             with tf.control_dependencies(updates):  # those of this branch, which has a graph of its own
                 updates.clear()
                 return tf.identity(y)
