@@ -18,6 +18,8 @@ import jsonargparse
 import yaml
 from jsonargparse.typing import ClosedUnitInterval, restricted_number_type
 
+from running import machine
+
 PositiveCount = restricted_number_type("PositiveCount", int, [(">", 0), ("<", 2**31)])
 Count = restricted_number_type("Count", int, [(">=", 0), ("<", 2**31)])
 Channels = restricted_number_type("Channels", int, [(">", 0), ("<=", 4096)])
@@ -212,8 +214,7 @@ def resolve_precision(precision: str) -> str:
     """What `auto` stands for here: bfloat16 if the processor has AMX or AVX512-BF16 (read on Linux), else float32."""
     if precision != "auto":
         return precision
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    flags = (machine.cpu("flags") or "").split()
     return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 

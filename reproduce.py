@@ -27,10 +27,10 @@ import jsonargparse
 import config
 import results
 from config import Config, Count, PositiveCount
-from results import Run
 from running.child import Child
-from running.run_folder import RunFolderError, finished_step, read_json
+from running.run_folder import RunFolderError
 from running.streams import outlive_readers
+from runs import Run, finished_step, read_export, read_folders, read_json
 
 ROOT = Path(__file__).resolve().parent
 SEEDS = {"fast": [0, 1, 2, 3, 4]}  # where nothing is said; [0] for all others
@@ -101,7 +101,7 @@ def refuse_export(folder: Path, presets: Path, asked: dict[str, Config]) -> None
     if (presets / folder.name).is_dir():
         preset = {file.stem: settings for file, settings in read_preset(presets / folder.name).items()}
         refuse_others([Run(name, folder / name, of, None, {}) for name, of in asked.items()], preset, ignored)
-    refuse_others(results.read_export(folder), asked, ignored)
+    refuse_others(read_export(folder), asked, ignored)
 
 
 def steps_done(run: Planned) -> int:
@@ -157,7 +157,7 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
     asked = read_preset(presets / options.preset, over)
     by_name = {file.stem: settings for file, settings in asked.items()}
     refuse_unknown(options.only, by_name)
-    refuse_others(results.read_folders(out), by_name)
+    refuse_others(read_folders(out), by_name)
     destination = options.export and Path(options.export) / (options.export_as or options.preset)
     if destination:
         refuse_export(destination, presets, by_name)
@@ -172,7 +172,7 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
             planned.append(Planned(out / name, dataclasses.replace(settings, seed=seed), arguments))
     child = Child()
     failed = train_all(planned, child)
-    runs = [run for run in results.read_folders(out) if run.metrics is not None]
+    runs = [run for run in read_folders(out) if run.metrics is not None]
     if runs and child.stopped_by is None:
         print(*results.write(out, options.preset, runs, common_scale=options.common_scale), sep="\n")
         if destination:
@@ -188,7 +188,7 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
 def redraw(options: jsonargparse.Namespace) -> int:
     """Makes panel and tables of an export again, or of some of its configs, from its own files; the exit code."""
     folder = Path(options["from"]) / options.preset
-    runs = results.read_export(folder)
+    runs = read_export(folder)
     if not runs:
         raise RunFolderError(f"{folder}: no export there, expected {folder}/<config>/seed_<n>.npz")
     if options.only:

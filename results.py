@@ -13,15 +13,14 @@ import io
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 import config as settings
-from config import Config
+import figures
 from pictures import clusters
-from running.run_folder import RunFolderError, finished_step, read_json, write_bytes, write_json
-from visualize import read_features, told_apart
+from running.run_folder import RunFolderError, write_bytes, write_json
+from runs import Features, Run, read_export, read_features, write_features
 
 # What a run was asked for, the same for all seeds of a config, and what was measured in it: column → format.
 ASKED_FOR = {"lambda": "g", "lambda_eff": "g", "dataset": "", "steps": ",", "training_images": ",", "precision": ""}
@@ -29,41 +28,6 @@ MEASURED = {
     "accuracy": ".2%", "accuracy_nearest_center": ".2%", "intra": ".4g", "inter_smallest": ".4g",
     "inter_over_intra": ".4g", "silhouette": ".3f", "largest_coordinate": ".4g", "seconds": ",.0f",
 }  # fmt: skip
-
-
-class Run(NamedTuple):
-    """A run, in its own folder or in an export."""
-
-    name: str  # of its config file, without .yaml
-    path: Path  # its folder; in an export the file of its features
-    config: Config
-    metrics: dict | None  # metrics.json; None for one that is not finished
-    features: dict[str, Path]  # by split; an export has only the test split
-
-
-def read_folders(out: Path) -> list[Run]:
-    """Every run folder `out`/<config>-seed<n>, finished or not, in the order of tables and panels."""
-    runs = []
-    for folder in (path.parent for path in out.glob("*/config.yaml")):
-        config = settings.load(folder / "config.yaml")
-        metrics = read_json(folder / "metrics.json") if finished_step(folder) == config.steps else None
-        features = {split: folder / f"features_{split}.npz" for split in ("train", "test")}
-        runs.append(Run(folder.name.removesuffix(f"-seed{config.seed}"), folder, config, metrics, features))
-    return sorted(runs, key=order)
-
-
-def read_export(folder: Path) -> list[Run]:
-    """The runs that `export` wrote to `folder`, in the same order."""
-    runs = []
-    for path in folder.glob("*/seed_*.npz"):
-        config, metrics = settings.load(path.with_suffix(".config.yaml")), read_json(path.with_suffix(".metrics.json"))
-        runs.append(Run(path.parent.name, path, config, metrics, {"test": path}))
-    return sorted(runs, key=order)
-
-
-def order(run: Run) -> tuple:
-    """Softmax alone first, then rising lambda; seeds ascending."""
-    return run.config.center_loss_weight, run.name, run.config.seed
 
 
 def row(run: Run) -> dict[str, object]:
@@ -156,11 +120,6 @@ def _head(columns: list[str]) -> list[str]:
     return [_line(columns), _line(["---"] * len(columns))]
 
 
-def panel(run: Run, split: str) -> clusters.Panel:
-    """One subplot; raises RunFolderError if the file of the features is missing or damaged."""
-    return read_features(run.features[split], run.config, f" {split}", "remove its run and have it made anew")
-
-
 def median_seeds(runs: Sequence[Run]) -> list[Run]:
     """Of each config the run with the median test accuracy by softmax, of two middle ones the lower; in order."""
     by_name: dict[str, list[Run]] = {}
@@ -183,9 +142,13 @@ def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) 
 
 def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
     shown = median_seeds(runs)
-    panels = told_apart([panel(run, split) for run in shown], [run.name for run in shown])
+    panels = figures.told_apart([_panel(run, split) for run in shown], [run.name for run in shown])
     figure = clusters.figure(panels, limits=clusters.limits_of(panels) if common_scale else None)
     return clusters.encoded(figure, "png", small=True)
+
+
+def _panel(run: Run, split: str) -> clusters.Panel:
+    return figures.panel(run.features[split], run.config, f" {split}", "remove its run and have it made anew")
 
 
 def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Path]:
@@ -209,7 +172,7 @@ def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Pat
         validation = run.path / "validation.csv"
         if validation.is_file():  # a run without a validation split has none
             write_bytes(path.with_suffix(".validation.csv"), validation.read_bytes())
-        write_bytes(path, content)
+        write_features(path, content)
     exported = read_export(folder)
     written = write(folder, folder.name, exported, common_scale=common_scale)
     at_hand = {(run.name, run.config.seed): run for run in runs}
@@ -220,24 +183,17 @@ def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Pat
     return written
 
 
-def _packed(run: Run) -> bytes:
-    """The npz file's content: the test images in file order, features as float16."""
-    seen = panel(run, "test")
-    with np.load(run.features["test"], allow_pickle=False) as saved, np.errstate(over="ignore"):
+def _packed(run: Run) -> Features:
+    """The test images in file order, features as float16."""
+    shown = _panel(run, "test")
+    seen = read_features(run.features["test"])
+    with np.errstate(over="ignore"):
         half = seen.features.astype(np.float16)
-        x0, x1, _, _ = clusters.limits_of([seen])
-        if not np.abs(half.astype(np.float64) - seen.features).max() < (x1 - x0) / 1000:  # a pixel, or an infinity
-            raise RunFolderError(
-                f"{run.features['test']}: float16 can't hold these features (largest |coordinate| "
-                f"{np.abs(seen.features).max():g}, axes {x1 - x0:g} wide); leave this run out of the export"
-            )
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            features=half,
-            labels=saved["labels"].astype(np.uint8),
-            predictions=saved["predictions"].astype(np.uint8),
-            centers=saved["centers"],
-            step=saved["step"],
+    x0, x1, _, _ = clusters.limits_of([shown])
+    if not np.abs(half.astype(np.float64) - seen.features).max() < (x1 - x0) / 1000:  # a pixel, or an infinity
+        raise RunFolderError(
+            f"{run.features['test']}: float16 can't hold these features (largest |coordinate| "
+            f"{np.abs(seen.features).max():g}, axes {x1 - x0:g} wide); leave this run out of the export"
         )
-    return buffer.getvalue()
+    labels, predictions = seen.labels.astype(np.uint8), seen.predictions.astype(np.uint8)
+    return Features(half, labels, predictions, seen.centers, seen.step)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
-import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,9 +26,9 @@ if __name__ == "__main__":  # before TensorFlow, which reads it while it is impo
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+import figures
 import metrics
-import report
-import visualize
+import runs
 from config import CommandLine, Config, parse_command_line, resolve_precision, resolve_snapshot_steps, to_yaml
 from mnist_data import DataError, Dataset, Split, batches, fingerprint, load, shifted, stratified_split
 from running import checkpoints, hooks, run_folder
@@ -64,10 +64,6 @@ class Evaluation(NamedTuple):
     predictions: np.ndarray  # [N] int64, by softmax
     centers: np.ndarray  # [C, D] float32
     cross_entropy: float  # mean
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """What is written of it, by name."""
-        return {"features": self.features, "predictions": self.predictions, "centers": self.centers}
 
 
 def evaluate(session: tf.Session, graph: TrainGraph, split: Split) -> Evaluation:
@@ -105,8 +101,8 @@ def train(
     print(f"going on from step {start.step:,}" if start.path else "no checkpoint yet: starting at step 0", flush=True)
     rows = run_folder.TableFile(folder / "metrics.csv", keep_to=start.step)
     validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step)
-    for path in visualize.snapshots(folder):
-        if int(path.stem) > start.step:  # like later rows: of steps that are taken again
+    for step, path in runs.snapshots(folder).items():
+        if step > start.step:  # like later rows: of steps that are taken again
             path.unlink()
 
     watched = Split(splits.test.images[:WATCHED], splits.test.labels[:WATCHED])
@@ -124,10 +120,11 @@ def train(
             by_softmax, by_center = row["accuracy"], row["accuracy_nearest_center"]
             print(f"step {step}: validation {by_softmax:.2%} by softmax, {by_center:.2%} by nearest center", flush=True)
         if step in snapshot_steps:
-            arrays = evaluate(session, graph, watched).arrays()
-            report.write_features(folder / "snapshots" / f"{step:09d}.npz", **arrays, labels=watched.labels, step=step)
+            seen = evaluate(session, graph, watched)
+            shown = runs.Features(seen.features, watched.labels, seen.predictions, seen.centers, step)
+            runs.write_features(runs.snapshot_path(folder, step), shown)
 
-    collapse = functools.partial(report.collapse, num_classes=graph.centers.shape[0])
+    wrong = functools.partial(collapse, num_classes=graph.centers.shape[0])
     progress = hooks.ProgressHook(graph.scalars, SHOWN, start.step, config.steps, config.log_every_steps)
     opened = open_session(
         folder / "checkpoints",
@@ -135,7 +132,7 @@ def train(
         graph.saver,
         hooks.FiniteHook(graph.scalars),
         [
-            hooks.PatienceHook(graph.scalars, collapse, PATIENCE, warn=print),
+            hooks.PatienceHook(graph.scalars, wrong, PATIENCE, warn=print),
             hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
             hooks.StopHook(signals),
             progress,
@@ -161,6 +158,24 @@ def train(
             )
 
 
+def collapse(values: Mapping[str, float], num_classes: int) -> str | None:
+    """Says so where all features are in one place and nothing is told apart; None elsewhere.
+
+    Args:
+        values: of one batch, `feature_spread` (feature units) and `cross_entropy` (nats) among them.
+        num_classes: C; a network that tells nothing apart has a cross entropy of ln C.
+    """
+    spread, chance = values["feature_spread"], math.log(num_classes)
+    # In the blog's recipe the spread is ten times this once the cross entropy has fallen by a tenth (step 200).
+    if not (spread < 0.05 and values["cross_entropy"] > chance - 0.1):
+        return None
+    return (
+        f"collapse: the features have been all but equal (spread {spread:.2g}) and the cross entropy near ln C = "
+        f"{chance:.2f}. The center loss outweighs the cross entropy: try a smaller --center_loss_weight, or let it "
+        "rise slowly by --center_loss_warmup_steps"
+    )
+
+
 def extract(graph: TrainGraph, folder: Path, name: str, split: Split, index: np.ndarray) -> None:
     """Writes features_<name>.npz: every image of the split seen by the newest checkpoint of the run in `folder`.
 
@@ -177,15 +192,17 @@ def extract(graph: TrainGraph, folder: Path, name: str, split: Split, index: np.
     with tf.Session() as session:
         graph.saver.restore(session, found.path)
         seen = evaluate(session, graph, split)
-    report.write_features(
-        folder / f"features_{name}.npz",
-        **seen.arrays(),
-        labels=split.labels,
-        index=index,
-        classifier_weights=weights,
-        classifier_bias=reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros_like(weights[0]),
-        step=found.step,
+    features = runs.Features(
+        seen.features,
+        split.labels,
+        seen.predictions,
+        seen.centers,
+        found.step,
+        index,
+        weights,
+        reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros_like(weights[0]),
     )
+    runs.write_features(runs.features_path(folder, name), features)
 
 
 def finishing_parts(
@@ -196,9 +213,9 @@ def finishing_parts(
     return {
         "features_train.npz": lambda: extract(graph(), folder, "train", splits.train, splits.train_index),
         "features_test.npz": lambda: extract(graph(), folder, "test", splits.test, index),
-        "clusters_train.png": lambda: visualize.draw_run(folder, splits=["train"]),
-        "clusters_test.png": lambda: visualize.draw_run(folder, splits=["test"]),
-        "metrics.json": lambda: report.write_metrics(folder, config, data_source),
+        "clusters_train.png": lambda: figures.draw([folder], splits=["train"]),
+        "clusters_test.png": lambda: figures.draw([folder], splits=["test"]),
+        "metrics.json": lambda: runs.write_metrics(folder, config, data_source),
     }
 
 
@@ -264,7 +281,7 @@ def prepare(folder: Path, config: Config, start: checkpoints.Found, parts: dict[
     """
     if start.path is not None:
         checkpoints.check_fits(start.path, tf.global_variables())
-    for name in (*parts, *visualize.PICTURES):
+    for name in (*parts, *runs.PICTURES):
         (folder / name).unlink(missing_ok=True)
     run_folder.write_text(folder / "config.yaml", to_yaml(config))
     for part in ("checkpoints", "snapshots"):
@@ -293,11 +310,11 @@ def run(command: CommandLine, signals: StopSignals) -> dict[str, Exception]:
         run_folder.create(folder, overwrite=command.overwrite)
     with run_folder.locked(folder), tf.Graph().as_default():
         check_same_data(folder, data)
-        print(report.first_lines(config, data.source, *(len(split.labels) for split in splits[:3])))
+        print(first_lines(config, data.source, *(len(split.labels) for split in splits[:3])))
         print(f"run: {folder}", flush=True)
         graph = functools.cache(lambda: build_graph(config, len(data.class_names)))  # takes seconds, if needed at all
         parts = finishing_parts(graph, config, splits, folder, data.source)
-        if run_folder.finished_step(folder) == config.steps and all((folder / name).exists() for name in parts):
+        if runs.finished_step(folder) == config.steps and all((folder / name).exists() for name in parts):
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
             return {}
         start = checkpoints.newest_whole(folder / "checkpoints")
@@ -306,9 +323,7 @@ def run(command: CommandLine, signals: StopSignals) -> dict[str, Exception]:
         if start.step > config.steps:
             raise checkpoints.CheckpointError(f"{folder}: at step {start.step} already, beyond --steps {config.steps}")
         # Features are written after the last step alone, and go when a run goes on from an earlier end.
-        if start.step < config.steps or not any(
-            (folder / f"features_{name}.npz").exists() for name in visualize.SPLITS
-        ):
+        if start.step < config.steps or not any((folder / f"features_{name}.npz").exists() for name in runs.SPLITS):
             graph()
             prepare(folder, config, start, parts)
             train(graph(), config, splits, folder, start, signals)
@@ -317,10 +332,22 @@ def run(command: CommandLine, signals: StopSignals) -> dict[str, Exception]:
     return failed
 
 
+def first_lines(config: Config, data_source: str, training: int, validation: int, test: int) -> str:
+    """What a run says before it starts: its data, the sizes of its splits, its loss, its precision."""
+    over = f"{config.center_loss_reduction} over the batch of {config.batch_size}"
+    return (
+        f"data: {config.dataset}, {data_source}\n"
+        f"split: {training:,} training, {validation:,} validation, {test:,} test\n"
+        f"loss: mean cross entropy + {config.center_loss_weight:g} · L_C, {over}\n"
+        f"lambda {config.center_loss_weight:g}, lambda_eff {config.lambda_eff:g}, alpha {config.center_alpha:g}\n"
+        f"precision: {config.precision} in the convolutional stages"
+    )
+
+
 def print_results(folder: Path, config: Config) -> None:
     """Says what a run came to, by its files, and that it may have ended too early."""
     if (folder / "metrics.json").exists():
-        test = run_folder.read_json(folder / "metrics.json")["test"]
+        test = runs.read_json(folder / "metrics.json")["test"]
         ratio = "infinite" if test["inter_over_intra"] is None else f"{test['inter_over_intra']:.1f}"
         print(
             f"test: {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest center\n"
@@ -332,7 +359,7 @@ def print_results(folder: Path, config: Config) -> None:
                 "part only later: in the blog's recipe after some 2,000 to 15,000 steps. This run\n"
                 f"has {config.steps:,}. Perhaps only more steps are missing: --resume with --steps."
             )
-    for name in visualize.SPLITS:
+    for name in runs.SPLITS:
         if (folder / f"clusters_{name}.png").exists():
             print(f"picture: {folder / f'clusters_{name}.png'}")
 
@@ -345,7 +372,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     tf.logging.set_verbosity(tf.logging.ERROR)  # py_func's deprecation, for one
     command = parse_command_line(sys.argv[1:] if arguments is None else arguments)
-    again = f"python train_mnist.py --resume {shlex.quote(str(command.run_folder))}"
+    again = runs.resume_command(command.run_folder)
     try:
         failed = run(command, StopSignals())
         for name, error in failed.items():

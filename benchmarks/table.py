@@ -7,10 +7,10 @@ import datetime
 import os
 import platform
 import subprocess
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from running.machine import cpu, version
 from running.run_folder import write_text
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -68,9 +68,7 @@ def _today() -> str:
 
 def machine() -> str:
     """This machine and the versions, in a line."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    model = next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
-    flags = next(line.partition(": ")[2] for line in lines if line.startswith("flags")).split()
+    flags = (cpu("flags") or "").split()
     has = ", ".join(flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("tensorflow", "torch", "numpy"))
-    return f"{model} ({has}), {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "torch", "numpy"))
+    return f"{cpu('model name')} ({has}), {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"

@@ -179,29 +179,3 @@ def read_table(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
-
-
-def finished_step(folder: Path) -> int | None:
-    """The step at which the run in `folder` finished, by metrics.json, which is written last; None if it has not.
-
-    Raises:
-        RunFolderError: if metrics.json is damaged.
-    """
-    path = folder / "metrics.json"
-    return read_json(path).get("step") if path.is_file() else None
-
-
-def read_json(path: Path) -> dict:
-    """The object in a JSON file.
-
-    Raises:
-        RunFolderError: if it is not JSON, or no object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError(f"expected an object, got {value!s:.40}")
-    except ValueError as error:
-        advice = "delete it and resume the run; in an export, export that anew"
-        raise RunFolderError(f"{path}: not readable as JSON ({error}); {advice}") from None
-    return value

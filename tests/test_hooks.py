@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import report
+import train_mnist
 from running import checkpoints, hooks, session
 from running.signals import StopSignals
 
@@ -139,7 +139,7 @@ def test_stop_saves_and_stops_and_the_rest_can_be_run_later(tmp_path, monkeypatc
 def collapse():
     """A hook with patience 3 for ten classes (ln 10 = 2.303), and what it warned of."""
     warnings = []
-    return hooks.PatienceHook({}, functools.partial(report.collapse, num_classes=10), 3, warnings.append), warnings
+    return hooks.PatienceHook({}, functools.partial(train_mnist.collapse, num_classes=10), 3, warnings.append), warnings
 
 
 def feed(hook, first, values):

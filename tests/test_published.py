@@ -10,6 +10,7 @@ from matplotlib.image import imread
 
 import metrics
 import results
+import runs
 
 ROOT = Path(results.__file__).resolve().parent
 EXPORTS = sorted(folder for folder in (ROOT / "docs" / "results").iterdir() if (folder / "results.csv").is_file())
@@ -30,10 +31,10 @@ QUOTED = {
 
 @pytest.mark.parametrize("folder", EXPORTS, ids=lambda folder: folder.name)
 def test_an_exports_tables_are_of_its_runs(folder):
-    runs = results.read_export(folder)
-    assert (folder / "results.csv").read_text() == results.table_csv(runs)
-    assert (folder / "results.md").read_text() == results.table_markdown(folder.name, runs)
-    for run in runs:
+    exported = runs.read_export(folder)
+    assert (folder / "results.csv").read_text() == results.table_csv(exported)
+    assert (folder / "results.md").read_text() == results.table_markdown(folder.name, exported)
+    for run in exported:
         with np.load(run.path) as saved:
             features, labels = saved["features"].astype(np.float32), saved["labels"].astype(np.int64)
             again = metrics.split_metrics(features, labels, saved["predictions"], saved["centers"])
@@ -48,7 +49,7 @@ def test_an_exports_tables_are_of_its_runs(folder):
 
 @pytest.mark.parametrize("folder", EXPORTS, ids=lambda folder: folder.name)
 def test_an_exports_panel_is_drawn_from_its_runs(folder, tmp_path):
-    results.write(tmp_path, folder.name, results.read_export(folder), common_scale=False)
+    results.write(tmp_path, folder.name, runs.read_export(folder), common_scale=False)
     published, again = imread(folder / "panel_test.png"), imread(tmp_path / "panel_test.png")
     assert published.shape == again.shape
     assert np.abs(published - again).mean() < 0.003  # another seed: 0.01; other versions of matplotlib: some letters

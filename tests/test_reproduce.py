@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import config
-import report
 import reproduce
 import results
+import runs
 from pictures import clusters
 from running import run_folder
 from running.child import Child
@@ -69,7 +69,7 @@ def finish(folder: Path, settings: config.Config, *, points=300, scale=10.0, pac
     (folder / "metrics.csv").write_text("step,loss\n20,1.0\n")
     (folder / "validation.csv").write_text(VALIDATION)
     (folder / "sessions.csv").write_text(f"step,steps,seconds\n{settings.steps},4,{4 * pace}\n")
-    report.write_metrics(folder, settings, f"{settings.data_dir}/digits: made up")
+    runs.write_metrics(folder, settings, f"{settings.data_dir}/digits: made up")
 
 
 class Trainer:

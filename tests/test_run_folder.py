@@ -125,7 +125,7 @@ def test_reader_beside_a_killed_writer_never_sees_half_a_file(tmp_path, root):
 def test_json_reads_back(tmp_path):
     value = {"accuracy": 0.1 + 0.2, "name": "données", "missing": None, "confusion": [[1, 2], [3, 4]]}
     run_folder.write_json(tmp_path / "m.json", value)
-    assert run_folder.read_json(tmp_path / "m.json") == value
+    assert json.loads((tmp_path / "m.json").read_text(encoding="utf-8")) == value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), [1.0, float("nan")]])
@@ -135,14 +135,6 @@ def test_write_json_refuses_what_is_not_json(tmp_path, value):
     with pytest.raises(ValueError, match="JSON compliant"):
         run_folder.write_json(path, {"loss": value})
     assert path.read_text() == "{}"
-
-
-@pytest.mark.parametrize("content", [b"", b'{"step": 3', b"\x00\x00\x00", b"\xff\xfe", b"step: 3", b"[3]", b"null"])
-def test_read_json_of_damaged_names_the_file_and_the_next_step(tmp_path, content):
-    path = tmp_path / "m.json"
-    path.write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"m\.json: not readable as JSON .*resume the run"):
-        run_folder.read_json(path)
 
 
 # --- file systems that lack something

@@ -521,13 +521,13 @@ def test_files_of_others_in_a_run_folder_are_neither_read_nor_removed(finished_r
 
 
 FAILING_PICTURE = """
-import sys, train_mnist, visualize
-draw = visualize.draw_run
-def drawn(folder, *, splits):
+import sys, figures, train_mnist
+draw = figures.draw
+def drawn(folders, *, splits):
     if splits == ["train"]:
         raise RuntimeError("no TeX here")
-    return draw(folder, splits=splits)
-visualize.draw_run = drawn
+    return draw(folders, splits=splits)
+figures.draw = drawn
 sys.exit(train_mnist.main(sys.argv[1:]))
 """
 

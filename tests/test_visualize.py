@@ -5,6 +5,7 @@ import pytest
 import yaml
 from matplotlib import image
 
+import figures
 import visualize
 from pictures import animation, clusters
 from running.run_folder import RunFolderError
@@ -90,7 +91,7 @@ def test_redrawing_in_another_process_gives_the_same_bytes(tmp_path, run_script)
         path = run / f"clusters_test.{format}"
         first = path.read_bytes()
         path.unlink()
-        assert visualize.draw_run(run, splits=["test"], format=format) == [path]
+        assert figures.draw([run], splits=["test"], format=format) == [path]
         assert path.read_bytes() == first
 
 
@@ -100,24 +101,24 @@ def test_tensorflow_is_not_imported(run_script):
 
 
 def test_title_tells_data_split_lambdas_step_and_accuracy(tmp_path):
-    title = visualize.read_panel(make_run(tmp_path / "a"), "test").title
+    title = figures.run_panel(make_run(tmp_path / "a"), "test").title
     assert title == "MNIST test · λ = 0.01 (λ$_\\mathrm{eff}$ = 1)\nstep 16,000 · seed 0 · accuracy 99.00%"
 
 
 def test_lambda_eff_of_the_mean_is_lambda(tmp_path):
     run = make_run(tmp_path / "a", center_loss_reduction="mean", center_loss_weight=0.003, batch_size=128)
-    assert "λ = 0.003 (λ$_\\mathrm{eff}$ = 0.003)" in visualize.read_panel(run, "train").title
+    assert "λ = 0.003 (λ$_\\mathrm{eff}$ = 0.003)" in figures.run_panel(run, "train").title
 
 
 def test_digits_are_not_taken_for_mnist(tmp_path):
-    assert visualize.read_panel(make_run(tmp_path / "a", dataset="digits"), "train").title.startswith(
+    assert figures.run_panel(make_run(tmp_path / "a", dataset="digits"), "train").title.startswith(
         "digits (8×8, not MNIST) train"
     )
 
 
 def test_draw_run_draws_the_arrays_of_the_split(tmp_path, drawn):
     run = make_run(tmp_path / "run")
-    assert visualize.draw_run(run) == [run / "clusters_train.png", run / "clusters_test.png"]
+    assert figures.draw([run]) == [run / "clusters_train.png", run / "clusters_test.png"]
     for figure, split in zip(drawn, ("train", "test"), strict=True):
         (axes,) = figure.axes
         (points,) = axes.collections
@@ -151,14 +152,14 @@ def test_panels_have_one_subplot_a_run(tmp_path, drawn, capsys):
 def test_runs_of_one_lambda_are_told_apart_by_name(tmp_path, drawn):
     runs = [make_run(tmp_path / name, seed=seed) for seed, name in enumerate(("seed $0", "seed_1$"))]
     runs.append(make_run(tmp_path / "other", center_loss_weight=0.5))
-    visualize.draw_panels(runs, splits=["test"], out=tmp_path)
+    figures.draw(runs, splits=["test"], out=tmp_path)
     assert [title.split("\n")[2:] for title in titles(drawn[0])] == [[r"seed \$0"], [r"seed_1\$"], []]
 
 
 def test_panels_go_to_outputs_by_default(tmp_path, monkeypatch):
     runs = [make_run(tmp_path / name) for name in "ab"]
     monkeypatch.chdir(tmp_path)
-    assert visualize.draw_panels(runs, splits=["train"]) == [Path("outputs/panel_train.png")]
+    assert figures.draw(runs, splits=["train"]) == [Path("outputs/panel_train.png")]
     assert (tmp_path / "outputs" / "panel_train.png").is_file()
 
 
@@ -210,7 +211,7 @@ def test_flipped_bits_in_features_are_noticed(tmp_path):
     content[300] ^= 0xFF  # within the features
     path.write_bytes(content)
     with pytest.raises(RunFolderError, match=r"features_train\.npz: damaged \(BadZipFile"):
-        visualize.draw_run(run)
+        figures.draw([run])
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_no_traceback_in_a_real_process(tmp_path, run_script):
 
 def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
     run = make_run(tmp_path / "run")
-    (path,) = visualize.draw_run(run, splits=["test"])
+    (path,) = figures.draw([run], splits=["test"])
     before = path.read_bytes()
 
     def full(*_):
@@ -266,7 +267,7 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="No space"):
-        visualize.draw_run(run, splits=["test"], limits=(0, 1, 0, 1))
+        figures.draw([run], splits=["test"], limits=(0, 1, 0, 1))
     assert path.read_bytes() == before
     assert sorted(p.name for p in run.iterdir()) == [
         "clusters_test.png", "config.yaml", "features_test.npz", "features_train.npz",
@@ -311,7 +312,7 @@ def test_animation_goes_where_out_says(tmp_path, capsys):
 def test_snapshots_are_in_the_order_of_training_and_titled(tmp_path):
     run = add_snapshots(make_run(tmp_path / "run"))
     (run / "snapshots" / ".partial-x.npz").touch()  # of a run that goes on
-    panels = visualize.read_snapshots(run)
+    panels = figures.snapshot_panels(run)
     head = "MNIST, 200 test images · λ = 0.01 (λ$_\\mathrm{eff}$ = 1)\nstep "
     assert [panel.title for panel in panels] == [
         f"{head}{n} · seed 0 · accuracy 99.00%" for n in ("0", "1", "8", "1,500")
@@ -321,7 +322,7 @@ def test_snapshots_are_in_the_order_of_training_and_titled(tmp_path):
 def test_snapshots_of_an_unfinished_run_have_the_names_of_its_data_set(tmp_path):
     run = add_snapshots(make_run(tmp_path / "run", dataset="fashion_mnist"))
     (run / "features_test.npz").unlink()
-    assert visualize.read_snapshots(run)[0].class_names[9] == "Ankle boot"
+    assert figures.snapshot_panels(run)[0].class_names[9] == "Ankle boot"
 
 
 def test_no_snapshots(tmp_path, capsys):

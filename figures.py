@@ -1,0 +1,119 @@
+"""Pictures of runs, drawn from the files of their folders: cluster plots, one subplot a run or several, animations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import runs
+from config import Config
+from mnist_data import CLASS_NAMES
+from pictures import animation, clusters
+from running.run_folder import RunFolderError, write_bytes
+
+DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}
+
+
+def draw(
+    run_folders: Sequence[Path],
+    *,
+    splits: Sequence[str] = runs.SPLITS,
+    common_scale: bool = False,
+    limits: clusters.Limits | None = None,
+    format: str = "png",
+    out: Path | None = None,
+) -> list[Path]:
+    """Writes `clusters_<split>.<format>` of one run, or `panel_<split>.<format>` of several, one subplot a run.
+
+    Everything is read and drawn before anything is written.
+
+    Args:
+        run_folders: hold config.yaml and features_<split>.npz.
+        splits: of "train" and "test".
+        common_scale: the same limits for all splits and runs.
+        limits: x0, x1, y0, y1 in feature units, instead of those that show all points.
+        format: "png", "pdf" or "svg".
+        out: folder for the figures, made if missing; None is the run's own, or outputs for several.
+
+    Returns:
+        The files written, in the order of `splits`.
+
+    Raises:
+        RunFolderError: if a file of a run is missing or damaged; the message names it and the next step.
+        ValueError: if `limits` are not finite or not ascending.
+    """
+    several = len(run_folders) > 1
+    out = out or (Path("outputs") if several else run_folders[0])
+    names = [folder.resolve().name for folder in run_folders]
+    panels = {split: told_apart([run_panel(folder, split) for folder in run_folders], names) for split in splits}
+    if common_scale and limits is None:
+        limits = clusters.limits_of([panel for row in panels.values() for panel in row])
+    drawn = [clusters.encoded(clusters.figure(row, limits=limits), format) for row in panels.values()]
+    paths = [out / f"{'panel' if several else 'clusters'}_{split}.{format}" for split in splits]
+    out.mkdir(parents=True, exist_ok=True)
+    for path, content in zip(paths, drawn, strict=True):
+        write_bytes(path, content)
+    return paths
+
+
+def animate(run_folder: Path, *, out: Path | None = None) -> list[Path]:
+    """Writes `animation.gif`, one run's snapshots in motion, to `out` or the run's folder; raises as `draw`."""
+    content = animation.gif(snapshot_panels(run_folder))
+    target = (out or run_folder) / "animation.gif"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(target, content)
+    return [target]
+
+
+def snapshot_panels(run_folder: Path) -> list[clusters.Panel]:
+    """A run's snapshots in the order of training; raises RunFolderError as `draw`."""
+    config, paths = runs.read_settings(run_folder), runs.snapshots(run_folder).values()
+    if not paths:
+        raise RunFolderError(f"{run_folder}: no snapshots; train a run with snapshot_steps left at its default")
+    return [panel(path, config, ", {:,} test images", "delete it to animate the others") for path in paths]
+
+
+def run_panel(run_folder: Path, split: str) -> clusters.Panel:
+    """One split of a run as it is drawn; raises RunFolderError as `draw`."""
+    config = runs.read_settings(run_folder)
+    path, resume = runs.features_path(run_folder, split), runs.resume_command(run_folder)
+    if not path.exists():
+        raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}")
+    return panel(path, config, f" {split}", f"delete it, and have it written again: {resume}")
+
+
+def panel(path: Path, config: Config, shown: str, advice: str) -> clusters.Panel:
+    """A file of features, checked, and titled with what tells runs apart: data, lambda, step, seed, accuracy.
+
+    Args:
+        path: of the file.
+        config: of its run.
+        shown: follows the name of the data set in the title; may hold a format for the number of images.
+        advice: what to do if the file is damaged.
+
+    Raises:
+        RunFolderError: if it is missing or damaged.
+    """
+    with runs.reading(path, advice):
+        seen = runs.read_features(path)
+        weight, accuracy = config.center_loss_weight, np.mean(seen.predictions == seen.labels)
+        head = f"λ = {weight:g} (λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})" if weight else "softmax"
+        title = (
+            f"{DATASET_TITLES[config.dataset]}{shown.format(len(seen.labels))} · {head}\n"
+            f"step {seen.step:,} · seed {config.seed} · accuracy {accuracy:.2%}"
+        )
+        checked = clusters.Panel(seen.features, seen.labels, seen.centers, CLASS_NAMES[config.dataset], title)
+        clusters.check(checked)
+    return checked
+
+
+def told_apart(panels: Sequence[clusters.Panel], names: Sequence[str]) -> list[clusters.Panel]:
+    """The panels, with its run's name under each title whose first line another has too."""
+    heads = [panel.title.split("\n")[0] for panel in panels]
+    return [
+        # A title is read as mathtext.
+        panel._replace(title="\n".join([panel.title, name.replace("$", r"\$")])) if heads.count(head) > 1 else panel
+        for panel, head, name in zip(panels, heads, names, strict=True)
+    ]

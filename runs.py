@@ -1,0 +1,217 @@
+"""A run's folder and an export: what their files and arrays are called, and their writing, reading and checking.
+
+No TensorFlow, no matplotlib. The features come with the classifier that saw them, so that anyone can compute everything
+in metrics.json again.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import config as settings
+import metrics
+from config import Config
+from running import machine, run_folder
+from running.run_folder import RunFolderError
+
+SPLITS = ("train", "test")
+# The pictures that are written to a run's folder.
+PICTURES = (
+    *(f"clusters_{split}.{format}" for split in SPLITS for format in ("png", "pdf", "svg")),
+    "animation.gif",
+)
+
+
+class Features(NamedTuple):
+    """A file of features: images of a split as a network sees them. N images, C classes, D feature width."""
+
+    features: np.ndarray  # [N, D] float32, in an export float16
+    labels: np.ndarray  # [N] integer class ids
+    predictions: np.ndarray  # [N] integer class ids, by softmax
+    centers: np.ndarray  # [C, D] float32, the learned ones
+    step: int
+    # In a finished run's files alone:
+    index: np.ndarray | None = None  # [N], where in the data set's split the images are
+    classifier_weights: np.ndarray | None = None  # [D, C] float32
+    classifier_bias: np.ndarray | None = None  # [C] float32
+
+
+class Run(NamedTuple):
+    """A run, in its own folder or in an export."""
+
+    name: str  # of its config file, without .yaml
+    path: Path  # its folder; in an export the file of its features
+    config: Config
+    metrics: dict | None  # metrics.json; None for one that is not finished
+    features: dict[str, Path]  # by split; an export has only the test split
+
+
+def features_path(folder: Path, split: str) -> Path:
+    """The file of a split's features in a run's folder."""
+    return folder / f"features_{split}.npz"
+
+
+def snapshot_path(folder: Path, step: int) -> Path:
+    """The file of a run's snapshot after `step` steps."""
+    return folder / "snapshots" / f"{step:09d}.npz"
+
+
+def snapshots(folder: Path) -> dict[int, Path]:
+    """A run's snapshots by step, ascending. Whatever else lies in their folder is not ours."""
+    names = sorted(path.name for path in (folder / "snapshots").glob("*.npz"))
+    return {int(name[:9]): folder / "snapshots" / name for name in names if re.fullmatch(r"[0-9]{9}\.npz", name)}
+
+
+def write_features(path: Path, features: Features) -> None:
+    """Writes an npz file, whole; its arrays are called as the fields."""
+    arrays = {name: value for name, value in features._asdict().items() if value is not None}
+    with run_folder.write_whole(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def read_features(path: Path) -> Features:
+    """A file of features; whatever is wrong with it raises, and `reading` says so."""
+    with np.load(path, allow_pickle=False) as arrays:
+        features = Features(**{name: arrays[name] for name in Features._fields if name in arrays})
+    if features.predictions.shape != features.labels.shape:
+        raise ValueError(
+            f"predictions: expected shape {features.labels.shape} as the labels, got {features.predictions.shape}"
+        )
+    return features._replace(features=features.features.astype(np.float32), step=int(features.step))
+
+
+@contextmanager
+def reading(path: Path, advice: str) -> Iterator[None]:
+    """Within, any error is one of the file at `path`: RunFolderError, with what is wrong and the `advice`."""
+    try:
+        yield
+    except Exception as error:  # whatever a damaged file makes the readers of zip and NumPy raise
+        state = "damaged" if path.exists() else "missing"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RunFolderError(f"{path}: {state} ({reason}); {advice}") from error
+
+
+def read_settings(folder: Path) -> Config:
+    """The settings of the run in `folder`.
+
+    Raises:
+        RunFolderError: if it is no run's folder, or its config.yaml can't be read.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder}: no such run folder; see the folders in {folder.parent}/")
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise RunFolderError(f"{path}: missing; is {folder} a run folder of train_mnist.py?")
+    try:
+        return settings.load(path)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(f"{reason}; choose another run, or train this one anew") from error
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        RunFolderError: if it is not JSON, or no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(f"expected an object, got {value!s:.40}")
+    except ValueError as error:
+        advice = "delete it and resume the run; in an export, export that anew"
+        raise RunFolderError(f"{path}: not readable as JSON ({error}); {advice}") from None
+    return value
+
+
+def finished_step(folder: Path) -> int | None:
+    """The step at which the run in `folder` finished, by metrics.json, which is written last; None if it has not.
+
+    Raises:
+        RunFolderError: if metrics.json is damaged.
+    """
+    path = folder / "metrics.json"
+    return read_json(path).get("step") if path.is_file() else None
+
+
+def read_folders(out: Path) -> list[Run]:
+    """Every run folder `out`/<config>-seed<n>, finished or not, in the order of tables and panels."""
+    runs = []
+    for folder in (path.parent for path in out.glob("*/config.yaml")):
+        config = settings.load(folder / "config.yaml")
+        found = read_json(folder / "metrics.json") if finished_step(folder) == config.steps else None
+        features = {split: features_path(folder, split) for split in SPLITS}
+        runs.append(Run(folder.name.removesuffix(f"-seed{config.seed}"), folder, config, found, features))
+    return sorted(runs, key=order)
+
+
+def read_export(folder: Path) -> list[Run]:
+    """The runs of an export, in the same order."""
+    runs = []
+    for path in folder.glob("*/seed_*.npz"):
+        config, found = settings.load(path.with_suffix(".config.yaml")), read_json(path.with_suffix(".metrics.json"))
+        runs.append(Run(path.parent.name, path, config, found, {"test": path}))
+    return sorted(runs, key=order)
+
+
+def order(run: Run) -> tuple:
+    """Softmax alone first, then rising lambda; seeds ascending."""
+    return run.config.center_loss_weight, run.name, run.config.seed
+
+
+def write_metrics(folder: Path, config: Config, data_source: str) -> None:
+    """Computes metrics.json of the run in `folder`, and writes it.
+
+    `train` and `test` are as `metrics.split_metrics` says, with the `cross_entropy` (mean, nats) and for the test split
+    the `silhouette`; `last_step` is the last row of metrics.csv, of one training batch.
+
+    Args:
+        folder: with features_train.npz, features_test.npz, metrics.csv and sessions.csv.
+        config: as the run used it.
+        data_source: where the images came from, in words.
+    """
+    splits = {}
+    for split in SPLITS:
+        seen = read_features(features_path(folder, split))
+        splits[split] = metrics.split_metrics(*seen[:4])
+        splits[split]["cross_entropy"] = metrics.cross_entropy(
+            seen.features, seen.labels, seen.classifier_weights, seen.classifier_bias
+        )
+    splits["test"]["silhouette"] = metrics.silhouette(seen.features, seen.labels)  # of the others it takes minutes
+
+    sessions = run_folder.read_table(folder / "sessions.csv")
+    timed_steps = sum(int(row["steps"]) for row in sessions)
+    seconds = sum(float(row["seconds"]) for row in sessions)
+    logged = run_folder.read_table(folder / "metrics.csv")  # of a stopped run whose steps were then cut, maybe no row
+    result = {
+        "dataset": config.dataset,
+        "data_source": data_source,
+        "step": seen.step,
+        "lambda": config.center_loss_weight,
+        "lambda_eff": config.lambda_eff,
+        "seed": config.seed,
+        **splits,
+        "last_step": {name: float(value) for name, value in logged[-1].items()} if logged else None,
+        "seconds_per_step": seconds / timed_steps if timed_steps else None,
+        "commit": machine.commit(Path(__file__).resolve().parent),
+        "python": platform.python_version(),
+        "tensorflow": machine.version("tensorflow"),
+        "numpy": np.__version__,
+        "cpu": machine.cpu("model name"),
+    }
+    run_folder.write_json(folder / "metrics.json", result)
+
+
+def resume_command(folder: Path) -> str:
+    """What goes on with the run in `folder`."""
+    return f"python train_mnist.py --resume {shlex.quote(str(folder))}"
