@@ -395,7 +395,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except Stopped as stopped:
         hint = f"go on with: {again}" if (command.run_folder / "config.yaml").is_file() else "nothing was begun"
-        print(f"stopped by {stopped}; {hint}", file=sys.stderr)
+        if "CENTERLOSS_ONE_OF_SEVERAL" not in os.environ:  # else reproduce.py says how to go on with all of them
+            print(f"stopped by {stopped}; {hint}", file=sys.stderr)
         return 128 + stopped.signum
     return 0
 

@@ -182,7 +182,7 @@ def test_folder_that_is_no_run(tmp_path, capsys):
 def test_damaged_config(tmp_path, capsys, text):
     run = make_run(tmp_path / "run")
     (run / "config.yaml").write_text(text)
-    assert f"{run}/config.yaml: damaged" in failure(capsys, run)
+    assert f"{run}/config.yaml: can't be used" in failure(capsys, run)
 
 
 def test_unfinished_run_says_how_to_go_on(tmp_path, capsys):
