@@ -19,6 +19,9 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
+if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
+
 import numpy as np
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console

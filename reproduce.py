@@ -24,6 +24,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
+
 import jsonargparse
 
 import config

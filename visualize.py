@@ -6,9 +6,13 @@ run's snapshots become animation.gif, the first test images over its training.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Literal
+
+if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
 
 import figures
 import runs
