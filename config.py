@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -168,7 +169,7 @@ def names(mark: dict[str, bool]) -> set[str]:
 
 def check_folder(name: str, text: str, *, pattern: bool = True) -> None:
     """Raises ValueError unless `text` is the path of a folder of this machine, without a `pattern` if that is False."""
-    if not text or not text.isprintable() or "://" in text:
+    if not text or "://" in text or re.search(r"[\x00-\x1f\x7f]", text):
         raise ValueError(f"{name}: expected a folder of this machine, got {text!r}")
     if not pattern and set(text) & set("*?[]\\"):
         raise ValueError(f"{name}: TensorFlow takes * ? [ ] \\ in {text} for a pattern; choose a folder without them")
