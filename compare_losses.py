@@ -19,13 +19,16 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
+if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
+
 import numpy as np
-from jsonargparse import ArgumentParser
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Table
 
 from pictures.loss_comparison import draw_loss_comparison
+from running.command_line import Parser
 from running.run_folder import write_whole
 from running.streams import outlive_readers
 
@@ -61,20 +64,20 @@ def build_loss_graph(loss: str, batch: int, classes: int, width: int) -> tuple[C
     The step maps features [B, D], labels [B] and centers [C, D] to the loss [] and its gradient by the features [B, D].
     The sizes are the graph ops of the loss and of the step, without the placeholders, and the seconds to build them.
     """
-    import tensorflow as tf  # not at the top: a wrong argument is told at once
+    import tensorflow.compat.v1 as tf  # not at the top: a wrong argument is told at once
 
     from centerloss import center_loss, center_loss_naive
 
     start = time.perf_counter()
     with tf.Graph().as_default() as graph:
         shapes = ((tf.float32, [batch, width]), (tf.int64, [batch]), (tf.float32, [classes, width]))
-        inputs = tuple(tf.compat.v1.placeholder(dtype, shape) for dtype, shape in shapes)
+        inputs = tuple(tf.placeholder(dtype, shape) for dtype, shape in shapes)
         value = center_loss_naive(*inputs, classes) if loss == "naive" else center_loss(*inputs)
         ops_loss = len(graph.get_operations()) - len(inputs)
-        gradient = tf.convert_to_tensor(tf.compat.v1.gradients(value, inputs[0])[0])
+        gradient = tf.convert_to_tensor(tf.gradients(value, inputs[0])[0])
         sizes = ops_loss, len(graph.get_operations()) - len(inputs), time.perf_counter() - start
         # Both are fetched: what only a tf.group asks for, TensorFlow prunes, and nothing would be timed.
-        return tf.compat.v1.Session().make_callable([value, gradient], inputs), sizes
+        return tf.Session().make_callable([value, gradient], inputs), sizes
 
 
 def measure_errors(step: Callable, features, labels, centers) -> tuple[float, float, float]:
@@ -95,10 +98,10 @@ def peak_megabytes() -> float:
 
 def added_megabytes(loss: str, classes: int, batch_size: int, width: int, seed: int) -> float:
     """What graph and step add to the memory at its peak. To be called in a process of its own."""
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
 
     batch = draw_inputs(seed, batch_size, classes, width, scale=1.0, distance=1.0)
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with tf.Graph().as_default(), tf.Session() as session:
         session.run(tf.constant(0.0))  # what any session needs
     before = peak_megabytes()
     step, _ = build_loss_graph(loss, batch_size, classes, width)
@@ -185,7 +188,9 @@ def compare(
 
 
 def main() -> None:
-    parser = ArgumentParser(description="The center loss by a loop over the classes against the one by gather.")
+    parser = Parser(
+        prog="compare_losses.py", description="The center loss by a loop over the classes against the one by gather."
+    )
     parser.add_function_arguments(compare)
     options = parser.parse_args()
     if not options.classes:
@@ -195,9 +200,9 @@ def main() -> None:
     except OSError as error:
         parser.error(f"--out {options.out}: expected a folder that is there or can be made: {error.strerror}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tensorflow as tf
+    import tensorflow.compat.v1 as tf
 
-    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    tf.logging.set_verbosity(tf.logging.ERROR)
     compare(**options)
 
 

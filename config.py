@@ -7,28 +7,41 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+import math
 import os
 import re
+import secrets
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jsonargparse
-import yaml
-from jsonargparse.typing import ClosedUnitInterval, restricted_number_type
+from jsonargparse.typing import ClosedUnitInterval, restricted_string_type
+from jsonargparse.typing import restricted_number_type as number
 
 from running import machine
+from running.command_line import Parser
 
-PositiveCount = restricted_number_type("PositiveCount", int, [(">", 0), ("<", 2**31)])
-Count = restricted_number_type("Count", int, [(">=", 0), ("<", 2**31)])
-Channels = restricted_number_type("Channels", int, [(">", 0), ("<=", 4096)])
-Pixels = restricted_number_type("Pixels", int, [(">=", 0), ("<", 28)])
-Margin = restricted_number_type("Margin", int, [(">=", 0), ("<=", 8)])  # three pools need 12 pixels
-NonNegativeNumber = restricted_number_type("NonNegativeNumber", float, [(">=", 0), ("<", float("inf"))])
-PositiveNumber = restricted_number_type("PositiveNumber", float, [(">", 0), ("<", float("inf"))])
-FiniteNumber = restricted_number_type("FiniteNumber", float, [(">", float("-inf")), ("<", float("inf"))])
-Fraction = restricted_number_type("Fraction", float, [(">=", 0), ("<", 1)])
+# Each with its words for an error: "expected …".
+PositiveCount = number("PositiveCount", int, [(">", 0), ("<", 2**31)], docstring="a whole number above 0")
+Count = number("Count", int, [(">=", 0), ("<", 2**31)], docstring="a whole number, 0 or more")
+Channels = number("Channels", int, [(">", 0), ("<=", 4096)], docstring="a whole number from 1 to 4096")
+Pixels = number("Pixels", int, [(">=", 0), ("<", 28)], docstring="a whole number from 0 to 27")
+Margin = number("Margin", int, [(">=", 0), ("<=", 8)], docstring="a whole number from 0 to 8")  # 12 pixels are left
+NonNegative = number("NonNegative", float, [(">=", 0), ("<", math.inf)], docstring="a number, 0 or more")
+Positive = number("Positive", float, [(">", 0), ("<", math.inf)], docstring="a number above 0")
+Finite = number("Finite", float, [(">", -math.inf), ("<", math.inf)], docstring="a finite number")
+Fraction = number("Fraction", float, [(">=", 0), ("<", 1)], docstring="a number from 0 up to, but not, 1")
+# No part of a path, and nothing that TensorFlow would take for a pattern.
+Name = restricted_string_type(
+    "Name", r"(?!(\.{1,2}|~)$)[^/\\*?\[\]\x00-\x1f\x7f]+$", docstring="the plain name of a folder"
+)
+
+# Marks of a setting. What is resumable may change on resume: it alters no variable, and not which images come when.
+RESUMABLE = {"resumable": True}
+NOT_COMPARED = {"not_compared": True}  # runs that differ in it alone are runs of the same settings
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,10 @@ class Config:
     # --- data
     dataset: Literal["mnist", "fashion_mnist", "digits", "auto"] = "mnist"
     """which images; auto is MNIST if it can be had, else scikit-learn's small digits"""
-    data_dir: str = field(default_factory=lambda: os.environ.get("CENTERLOSS_DATA") or "data")
+    data_dir: str = field(
+        default_factory=lambda: os.environ.get("CENTERLOSS_DATA") or "data",
+        metadata=RESUMABLE | NOT_COMPARED,
+    )
     """folder that holds <dataset>/ with the IDX files; by default $CENTERLOSS_DATA, else data"""
     validation_fraction: Fraction = 0.2
     """part of the training images that is held out, stratified; 0: none, and no validation while it trains"""
@@ -59,7 +75,7 @@ class Config:
     """batch norm after each convolution (blog), or a bias in it (paper)"""
     batch_norm_decay: ClosedUnitInterval = 0.999
     """decay per step of the moving averages that evaluation uses"""
-    prelu_start: FiniteNumber = 0.0
+    prelu_start: Finite = 0.0
     """first slope of each PReLU: 0 in the blog, 0.25 in the paper's code"""
     third_pool_size: Literal[2, 3] = 2
     """window of the third max-pool, stride 2: 2 in the blog, 3 in the paper's code"""
@@ -72,23 +88,23 @@ class Config:
     classifier_ring: tuple[Count, ...] = ()
     """all classes in the order in which the classifier's weights start around a ring; empty: as weight_init"""
 
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = field(default="float32", metadata=RESUMABLE)
     """of the convolutional stages; auto is bfloat16 where the processor multiplies it in hardware"""
 
     # --- loss, Eq. 5
-    center_loss: Literal["gather", "naive"] = "gather"
+    center_loss: Literal["gather", "naive"] = field(default="gather", metadata=RESUMABLE)
     """Eq. 2 by tf.gather, or by the loop over the classes"""
-    center_loss_weight: NonNegativeNumber = 0.01
+    center_loss_weight: NonNegative = field(default=0.01, metadata=RESUMABLE)
     """lambda of Eq. 5; 0 is the softmax baseline"""
     center_loss_reduction: Literal["sum", "mean"] = "sum"
     """L_C over the batch, beside a mean cross entropy: summed (blog), or divided by B (paper's code)"""
-    center_loss_warmup_steps: Count = 0
+    center_loss_warmup_steps: Count = field(default=0, metadata=RESUMABLE)
     """steps over which lambda rises from 0 to its value"""
-    center_loss_warmup_power: PositiveNumber = 1.0
+    center_loss_warmup_power: Positive = field(default=1.0, metadata=RESUMABLE)
     """lambda rises as this power of the step: 1 is a straight line, more than 1 leaves most of the rise to the end"""
     center_alpha: ClosedUnitInterval = 0.5
     """alpha of Eq. 4, the rate of the centers"""
-    center_update: Literal["py_func", "in_graph"] = "py_func"
+    center_update: Literal["py_func", "in_graph"] = field(default="py_func", metadata=RESUMABLE)
     """Eq. 4 by NumPy through py_func (blog), or by graph ops that touch the batch's classes alone"""
 
     # --- optimizer
@@ -96,49 +112,43 @@ class Config:
     """adam with TensorFlow's defaults, or sgd with momentum"""
     momentum: Fraction = 0.9
     """of sgd"""
-    weight_decay: NonNegativeNumber = 0.0
+    weight_decay: NonNegative = 0.0
     """times half the squared kernels, added to the loss; biases, slopes and batch norm are spared"""
-    learning_rate: NonNegativeNumber = 1e-3
+    learning_rate: NonNegative = field(default=1e-3, metadata=RESUMABLE)
     """the constant rate, the peak of one_cycle, or the first rate of multi_step"""
-    schedule: Literal["constant", "one_cycle", "multi_step"] = "constant"
+    schedule: Literal["constant", "one_cycle", "multi_step"] = field(default="constant", metadata=RESUMABLE)
     """how the learning rate goes over the steps"""
-    one_cycle_rise: ClosedUnitInterval = 0.3
+    one_cycle_rise: ClosedUnitInterval = field(default=0.3, metadata=RESUMABLE)
     """one_cycle: the part of all steps over which the rate rises"""
-    multi_step_at: tuple[PositiveCount, ...] = ()
+    multi_step_at: tuple[PositiveCount, ...] = field(default=(), metadata=RESUMABLE)
     """multi_step: the steps at which the rate drops, ascending"""
-    multi_step_factor: NonNegativeNumber = 0.8
+    multi_step_factor: NonNegative = field(default=0.8, metadata=RESUMABLE)
     """multi_step: what the rate is multiplied by at each of them"""
     batch_size: PositiveCount = 100
     """B, images a step; the last batch of an epoch may be shorter"""
-    steps: PositiveCount = 16000
+    steps: PositiveCount = field(default=16000, metadata=RESUMABLE)
     """training steps in all"""
-    seed: Count = 0
+    seed: Count = field(default=0, metadata=NOT_COMPARED)
     """of initial weights and data order"""
 
     # --- the run
-    log_every_steps: PositiveCount = 100
+    log_every_steps: PositiveCount = field(default=100, metadata=RESUMABLE | NOT_COMPARED)
     """steps between rows of metrics.csv, between printed lines, and between TensorBoard's events"""
-    evaluate_every_steps: PositiveCount = 1000
+    evaluate_every_steps: PositiveCount = field(default=1000, metadata=RESUMABLE | NOT_COMPARED)
     """steps between evaluations of the whole validation split"""
-    checkpoint_every_steps: PositiveCount = 1000
+    checkpoint_every_steps: PositiveCount = field(default=1000, metadata=RESUMABLE | NOT_COMPARED)
     """steps between checkpoints"""
-    snapshot_steps: tuple[Count, ...] | None = None
+    snapshot_steps: tuple[Count, ...] | None = field(default=None, metadata=RESUMABLE | NOT_COMPARED)
     """steps at which 2,000 test images are seen, for the animation alone; by default up to 39, ever farther apart"""
-    output_dir: str = "outputs"
+    output_dir: str = field(default="outputs", metadata=NOT_COMPARED)
     """folder that gets the run's folder"""
-    run_name: str | None = None
+    run_name: Name | None = field(default=None, metadata=NOT_COMPARED)
     """name of the run's folder; by default <config>-<time>"""
 
     def __post_init__(self) -> None:
         """Raises ValueError for what a field's type alone can't tell."""
-        for setting in dataclasses.fields(self):  # jsonargparse lets a null in a file through, whatever the type
-            if getattr(self, setting.name) is None and setting.name not in ("run_name", "snapshot_steps"):
-                raise ValueError(f"{setting.name}: expected a value, got null")
-        if self.run_name is not None and (Path(self.run_name).name != self.run_name or self.run_name in ("", "..")):
-            raise ValueError(f"run_name: expected the plain name of a folder, got {self.run_name!r}")
         for name in ("data_dir", "output_dir"):
-            if not getattr(self, name):
-                raise ValueError(f"{name}: expected a folder, got an empty text")
+            check_folder(name, getattr(self, name))
         if list(self.multi_step_at) != sorted(set(self.multi_step_at)):
             raise ValueError(f"multi_step_at: expected ascending steps, got {list(self.multi_step_at)}")
         if self.classifier_ring and sorted(self.classifier_ring) != list(range(10)):  # as many as any data set here has
@@ -152,12 +162,17 @@ class Config:
         return self.center_loss_weight * (self.batch_size if self.center_loss_reduction == "sum" else 1)
 
 
-# What a resumed run may change: none of it alters the variables, or which images come when.
-RESUMABLE = {
-    "data_dir", "steps", "learning_rate", "schedule", "one_cycle_rise", "multi_step_at", "multi_step_factor",
-    "center_loss", "center_loss_weight", "center_loss_warmup_steps", "center_loss_warmup_power", "center_update",
-    "precision", "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps", "snapshot_steps",
-}  # fmt: skip
+def names(mark: dict[str, bool]) -> set[str]:
+    """The settings that have the `mark`, RESUMABLE or NOT_COMPARED."""
+    return {field.name for field in dataclasses.fields(Config) if mark.items() <= field.metadata.items()}
+
+
+def check_folder(name: str, text: str, *, pattern: bool = True) -> None:
+    """Raises ValueError unless `text` is the path of a folder of this machine, without a `pattern` if that is False."""
+    if not text or "://" in text or re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError(f"{name}: expected a folder of this machine, got {text!r}")
+    if not pattern and set(text) & set("*?[]\\"):
+        raise ValueError(f"{name}: TensorFlow takes * ? [ ] \\ in {text} for a pattern; choose a folder without them")
 
 
 class CommandLine(NamedTuple):
@@ -188,11 +203,17 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
         if options.resume is None:
             config = _config(options)
             file = options.config and options.config[-1]
-            name = config.run_name or f"{Path(str(file)).stem if file else 'blog'}-{time.strftime('%Y%m%d-%H%M%S')}"
-            return CommandLine(config, Path(config.output_dir) / name, resume=False, overwrite=options.overwrite)
+            # Of several jobs that are started at once, each has its own.
+            unique = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+            name = config.run_name or f"{Path(str(file)).stem if file else 'blog'}-{unique}"
+            folder = Path(config.output_dir).expanduser() / name
+            check_folder("output_dir", str(folder), pattern=False)
+            return CommandLine(config, folder, resume=False, overwrite=options.overwrite)
         if options.config or options.overwrite:
             parser.error("--resume goes on with the run's own settings: leave out --config and --overwrite")
-        saved = Path(options.resume) / "config.yaml"
+        check_folder("--resume", options.resume, pattern=False)
+        folder = Path(options.resume).expanduser()
+        saved = folder / "config.yaml"
         if not saved.is_file():
             parser.error(f"--resume {options.resume}: no config.yaml there; see the folders in outputs/")
         config = _config(parser.parse_args(["--config", str(saved), *arguments]))
@@ -202,12 +223,12 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
     except (ValueError, OSError) as error:  # what jsonargparse lets through: cross-field checks, unreadable files
         parser.error(f"{error}")
     for name, was in dataclasses.asdict(before).items():
-        if name not in RESUMABLE and getattr(config, name) != was:
+        if name not in names(RESUMABLE) and getattr(config, name) != was:
             parser.error(
                 f"--{name}: a resumed run keeps its {name} = {was}; "
-                f"only these may change: {', '.join(sorted(RESUMABLE))}"
+                f"only these may change: {', '.join(sorted(names(RESUMABLE)))}"
             )
-    return CommandLine(config, Path(options.resume), resume=True, overwrite=False)
+    return CommandLine(config, folder, resume=True, overwrite=False)
 
 
 def resolve_precision(precision: str) -> str:
@@ -237,61 +258,29 @@ def load(path: Path) -> Config:
     try:
         config = _config(parser.parse_args(["--config", str(path)]))
     except (argparse.ArgumentError, ValueError, OSError) as error:
-        raise ValueError(f"{path}: damaged ({error})") from error
+        raise ValueError(f"{path}: can't be used ({error})") from error
     if config.run_name is None:  # the last that is written there; without the rest, defaults would be taken for it
-        raise ValueError(f"{path}: damaged (it ends before run_name)")
+        raise ValueError(f"{path}: can't be used (it ends before run_name)")
     return config
 
 
 def to_yaml(config: Config) -> str:
-    """Every setting as YAML, which `--config` reads back."""
-    values = dataclasses.asdict(config)
-    quoted = {name: _Quoted(value) if isinstance(value, str) else value for name, value in values.items()}
-    return yaml.dump(quoted, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
-
-
-class _Quoted(str):
-    """A text that is quoted in YAML: unquoted, a run's name like 1e-3 would be a number to the reader."""
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes _Quoted too."""
-
-
-_Dumper.add_representer(_Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'"))
-
-
-_load_yaml_as_usual = jsonargparse.get_loader("yaml")
-
-
-def _load_yaml(text: str) -> object:
-    """As usual, but for two surprises.
-
-    A number may be beyond Python's int or float, which would end in their own errors: where one is so long, all of the
-    text stays text. The settings' types read numbers from text too, and what is wrong they refuse by name. And a run
-    may be named #1, which is no comment, that is null, but text.
-    """
-    if re.search(r"[\w:]{300}", text):
-        return yaml.load(text, Loader=yaml.BaseLoader)
-    loaded = _load_yaml_as_usual(text)
-    return text if loaded is None and text.strip().lower() not in ("", "~", "null") else loaded
-
-
-class _Parser(jsonargparse.ArgumentParser):
-    """Repeats no more than the beginning of what is very long."""
-
-    def error(self, message, ex=None):
-        super().error(re.sub(r"(\S{100})\S{400,}", r"\1…", message), ex)
-
-
-def _parser() -> _Parser:
-    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    jsonargparse.set_loader("yaml", _load_yaml, (yaml.YAMLError,))
-    parser = _Parser(
-        prog="train_mnist.py",
-        description="Trains LeNet++ with center loss and draws its 2-D features.",
-        allow_abbrev=False,
+    """Every setting as YAML, which `--config` reads back: a line each, the values in JSON, which is YAML."""
+    return "".join(
+        f"{name}: {json.dumps(value, ensure_ascii=False)}\n" for name, value in dataclasses.asdict(config).items()
     )
+
+
+# What the paper and other programs call some of the settings.
+ALSO_CALLED = {
+    "lambda": "--center_loss_weight", "alpha": "--center_alpha", "B": "--batch_size", "lr": "--learning_rate",
+    "epochs": "--steps", "warmup": "--center_loss_warmup_steps", "name": "--run_name", "out": "--output_dir",
+}  # fmt: skip
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="train_mnist.py", description="Trains LeNet++ with center loss and draws its 2-D features.")
+    parser.also_called = ALSO_CALLED
     parser.add_argument("--config", action="config", help="YAML file of settings; the single options go over it")
     parser.add_argument("--resume", type=str, metavar="RUN", help="go on with the run in this folder")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
@@ -300,11 +289,11 @@ def _parser() -> _Parser:
 
 
 def _config(options: jsonargparse.Namespace) -> Config:
-    # The numbers come as instances of the restricted types, which YAML can't write.
+    # The values come as instances of the restricted types, which JSON can't write.
     def plain(value):
         if isinstance(value, tuple):
             return tuple(map(plain, value))
-        number = next((kind for kind in (bool, int, float) if isinstance(value, kind)), None)
-        return value if number is None else number(value)
+        kind = next((kind for kind in (bool, int, float, str) if isinstance(value, kind)), None)
+        return value if kind is None else kind(value)
 
     return Config(**{field.name: plain(options[field.name]) for field in dataclasses.fields(Config)})

@@ -94,7 +94,7 @@ def split_metrics(
             name: value if np.isfinite(value) else None
             for name, value in distances(features, labels, num_classes).items()
         },
-        "center_loss": float(((features - centers[labels]) ** 2).sum(axis=1).mean() / 2),
+        "center_loss": float(((features.astype(np.float64) - centers[labels]) ** 2).sum(axis=1).mean() / 2),
         "largest_coordinate": float(np.abs(features).max()),
     }
 
@@ -114,10 +114,12 @@ def cross_entropy(features: np.ndarray, labels: np.ndarray, weights: np.ndarray,
 
 
 def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean silhouette coefficient of the true classes, in −1..1 (scikit-learn); None if only one class is there.
+    """Mean silhouette coefficient of the true classes, in −1..1 (scikit-learn).
+
+    None where there is one class, or no class has two images.
 
     Takes time and memory quadratic in N: about a second for 10,000 images.
     """
     from sklearn.metrics import silhouette_score  # here, since scikit-learn takes a second to import
 
-    return float(silhouette_score(features, labels)) if len(np.unique(labels)) > 1 else None
+    return float(silhouette_score(features, labels)) if 1 < len(np.unique(labels)) < len(labels) else None

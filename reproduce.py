@@ -14,6 +14,8 @@ skips what is finished and goes on with what was interrupted. The tables and pan
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import shlex
 import signal
 import statistics
@@ -22,24 +24,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
+
 import jsonargparse
 
 import config
 import results
 from config import Config, Count, PositiveCount
-from running.child import Child
+from running.command_line import Parser
 from running.run_folder import RunFolderError
+from running.signals import Child
 from running.streams import outlive_readers
-from runs import Run, finished_step, read_export, read_folders, read_json
+from runs import CONFIG_NAME, Run, checkpoint_steps, finished_step, read_export, read_folders, read_json
 
 ROOT = Path(__file__).resolve().parent
 SEEDS = {"fast": [0, 1, 2, 3, 4]}  # where nothing is said; [0] for all others
-ELSEWHERE = {"float32": 0.0028, "bfloat16": 0.0015}  # seconds an image, on two cores of an AMD EPYC (AVX512-BF16)
-# Runs that differ in these alone are runs of the same settings. The seed is told by the run's name.
-NOT_COMPARED = {
-    "data_dir", "output_dir", "run_name", "seed", "log_every_steps", "evaluate_every_steps", "checkpoint_every_steps",
-    "snapshot_steps",
-}  # fmt: skip
 
 
 class Planned(NamedTuple):
@@ -61,15 +61,15 @@ def read_preset(folder: Path, options: Iterable[str] = ()) -> dict[Path, Config]
         RunFolderError: if there is no such preset.
         SystemExit: code 2, if a setting is unknown or out of range; the message names it.
     """
-    files = folder.glob("*.yaml")
+    files = [path for path in folder.glob("*.yaml") if re.fullmatch(CONFIG_NAME, path.stem)]
     read = {file: config.parse_command_line(["--config", str(file), *options]).config for file in files}
     if not read:
-        known = sorted(path.parent.name for path in folder.parent.glob("*/*.yaml"))
+        known = sorted(path.parent.name for path in folder.parent.glob("[!.]*/*.yaml"))
         raise RunFolderError(f"{folder}: no preset there; expected one of {', '.join(dict.fromkeys(known))}")
     return dict(sorted(read.items(), key=lambda item: (item[1].center_loss_weight, item[0].name)))
 
 
-def refuse_others(runs: Iterable[Run], asked: dict[str, Config], ignored: Iterable[str] = NOT_COMPARED) -> None:
+def refuse_others(runs: Iterable[Run], asked: dict[str, Config], ignored: Iterable[str]) -> None:
     """Compares `runs` with the settings asked for, by the config's name, but for the fields `ignored`.
 
     Raises:
@@ -77,17 +77,20 @@ def refuse_others(runs: Iterable[Run], asked: dict[str, Config], ignored: Iterab
     """
     for run in runs:
         if run.name not in asked:
-            raise RunFolderError(f"{run.path}: of no config asked for ({', '.join(asked)}); choose another folder")
+            raise RunFolderError(
+                f"{run.path}: of no config asked for ({', '.join(asked)}); choose another folder by --out"
+            )
         wanted = asked[run.name]
         if wanted.dataset == "auto" and run.config.dataset != "fashion_mnist":
             wanted = dataclasses.replace(wanted, dataset=run.config.dataset)
-        wanted = dataclasses.replace(wanted, precision=config.resolve_precision(wanted.precision))
+        if wanted.precision == "auto":  # another processor may have chosen the other
+            wanted = dataclasses.replace(wanted, precision=run.config.precision)
         for field in dataclasses.fields(Config):
             has, wants = getattr(run.config, field.name), getattr(wanted, field.name)
             if has != wants and field.name not in ignored:
                 raise RunFolderError(
                     f"{run.path}: of other settings than asked for, {field.name} {has} instead of {wants}; "
-                    "choose another folder, or ask for the same"
+                    "ask for the same, or choose another folder by --out (of runs) or --export_as (of an export)"
                 )
 
 
@@ -97,7 +100,7 @@ def refuse_export(folder: Path, presets: Path, asked: dict[str, Config]) -> None
     A folder named as a preset holds nothing but whole runs of it, whatever their precision; any other holds runs of
     the same settings.
     """
-    ignored = NOT_COMPARED | {"precision"}
+    ignored = config.names(config.NOT_COMPARED) | {"precision"}
     if (presets / folder.name).is_dir():
         preset = {file.stem: settings for file, settings in read_preset(presets / folder.name).items()}
         refuse_others([Run(name, folder / name, of, None, {}) for name, of in asked.items()], preset, ignored)
@@ -108,8 +111,7 @@ def steps_done(run: Planned) -> int:
     """How far a run has come: all its steps only if it has its metrics.json, which is written last."""
     if finished_step(run.folder) == run.config.steps:
         return run.config.steps
-    saved = (int(path.stem.rpartition("-")[2]) for path in run.folder.glob("checkpoints/model.ckpt-*.index"))
-    return min(max(saved, default=0), run.config.steps - 1)
+    return min(max(checkpoint_steps(run.folder), default=0), run.config.steps - 1)
 
 
 def train_all(planned: list[Planned], child: Child) -> list[str]:
@@ -125,7 +127,8 @@ def train_all(planned: list[Planned], child: Child) -> list[str]:
         else:  # a folder without settings is of a run that was ended while it was being made
             arguments = [*run.arguments, *(["--overwrite"] if run.folder.exists() else [])]
         print(f"--- {run.folder.name} {'goes on' if arguments[0] == '--resume' else 'starts'}", flush=True)
-        code = child.run([sys.executable, str(ROOT / "train_mnist.py"), *arguments])
+        command = [sys.executable, str(ROOT / "train_mnist.py"), *arguments]
+        code = child.run(command, env=os.environ | {"CENTERLOSS_ONE_OF_SEVERAL": "1"})
         if code != 0 and child.stopped_by is None:
             failed.append(f"{run.folder.name} (exit code {code})")
     return failed
@@ -136,12 +139,11 @@ def remaining(planned: list[Planned], left: list[Planned]) -> str:
     steps = sum(run.config.steps - steps_done(run) for run in left)
     finished = [run for run in planned if steps_done(run) == run.config.steps]
     paces = [read_json(run.folder / "metrics.json")["seconds_per_step"] for run in finished]
-    text = f"left: {len(left)} run{'s' * (len(left) != 1)}, {steps:,} steps, "
+    text = f"left: {len(left)} run{'s' * (len(left) != 1)}, {steps:,} steps"
     if not any(paces):
-        pace = max(run.config.batch_size * ELSEWHERE[config.resolve_precision(run.config.precision)] for run in left)
-        return text + f"{steps * pace / 60:.0f} minutes where it was tried; here, each run says after 20 steps"
+        return f"{text}; each run says after 20 steps how long it takes"
     pace = statistics.median(filter(None, paces))
-    return text + f"about {steps * pace / 60:.1f} minutes at {1000 * pace:.0f} ms a step, as measured so far"
+    return f"{text}, about {steps * pace / 60:.1f} minutes at {1000 * pace:.0f} ms a step, as measured so far"
 
 
 def refuse_unknown(only: Iterable[str], names: Iterable[str]) -> None:
@@ -152,12 +154,13 @@ def refuse_unknown(only: Iterable[str], names: Iterable[str]) -> None:
 
 def reproduce(options: jsonargparse.Namespace, again: str) -> int:
     """Trains, tables and exports; `again` is the command that goes on after a signal. Returns the exit code."""
-    presets, out = Path(options.configs), Path(options.out or f"outputs/reproduce-{options.preset}")
+    trial = f"-{options.steps}-steps" if options.steps else ""  # not in the way of the whole runs
+    presets, out = Path(options.configs), Path(options.out or f"outputs/reproduce-{options.preset}{trial}")
     over = [f"--{setting}" for setting in options.set] + ([f"--steps={options.steps}"] if options.steps else [])
     asked = read_preset(presets / options.preset, over)
     by_name = {file.stem: settings for file, settings in asked.items()}
     refuse_unknown(options.only, by_name)
-    refuse_others(read_folders(out), by_name)
+    refuse_others(read_folders(out), by_name, config.names(config.NOT_COMPARED))
     destination = options.export and Path(options.export) / (options.export_as or options.preset)
     if destination:
         refuse_export(destination, presets, by_name)
@@ -203,16 +206,14 @@ def redraw(options: jsonargparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 1 if a run failed, 2 for a bad setting, file or folder, 130, 143."""
-    parser = jsonargparse.ArgumentParser(
-        prog="reproduce.py", description=__doc__.partition("\n")[0], allow_abbrev=False
-    )
+    parser = Parser(prog="reproduce.py", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("preset", type=str, help="blog, paper, fast, differences: a folder in --configs, or of an export")
     add("--seeds", type=Count, nargs="+", help="default: 0; of fast: 0 1 2 3 4")
     add("--only", type=str, nargs="+", default=[], metavar="CONFIG", help="these configs of the preset alone")
     add("--steps", type=PositiveCount | None, help="instead of the configs' own, to try things out")
     add("--set", type=str, nargs="+", default=[], metavar="NAME=VALUE", help="settings over the configs' own")
-    add("--out", type=str | None, help="folder of the runs; default: outputs/reproduce-<preset>")
+    add("--out", type=str | None, help="folder of the runs; default: outputs/reproduce-<preset>[-<steps>-steps]")
     add("--common_scale", type=bool, default=False, help="the same limits in all subplots")
     add("--export", type=str | None, metavar="DIR", help="write DIR/<preset>/, small enough for a repository, too")
     add("--export_as", type=str | None, metavar="NAME", help="write DIR/NAME/ instead")

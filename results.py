@@ -28,6 +28,7 @@ MEASURED = {
     "accuracy": ".2%", "accuracy_nearest_center": ".2%", "intra": ".4g", "inter_smallest": ".4g",
     "inter_over_intra": ".4g", "silhouette": ".3f", "largest_coordinate": ".4g", "seconds": ",.0f",
 }  # fmt: skip
+MADE_BY = ("commit", "cpu", "tensorflow")  # of metrics.json
 
 
 def row(run: Run) -> dict[str, object]:
@@ -66,9 +67,11 @@ def over_seeds(rows: Sequence[dict[str, object]]) -> tuple[dict[str, object], di
 def table_csv(runs: Sequence[Run]) -> str:
     """A row a run, in full precision; then, for each config with several seeds, rows `mean` and `deviation`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["config", "seed", *ASKED_FOR, *MEASURED], lineterminator="\n")
+    writer = csv.DictWriter(text, ["config", "seed", *ASKED_FOR, *MEASURED, *MADE_BY], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({"config": run.name, "seed": run.config.seed} | row(run) for run in runs)
+    for run in runs:
+        made_by = {name: run.metrics[name] for name in MADE_BY}
+        writer.writerow({"config": run.name, "seed": run.config.seed} | row(run) | made_by)
     for name, rows in _by_config(runs).items():
         if len(rows) > 1:
             for seed, values in zip(("mean", "deviation"), over_seeds(rows), strict=True):
@@ -98,6 +101,13 @@ def table_markdown(title: str, runs: Sequence[Run]) -> str:
     lines += ["", "## Runs", "", *_head(["config", "seed", *head])]
     for run in runs:
         lines.append(_line([run.name, str(run.config.seed), *(_cell(v, column) for column, v in row(run).items())]))
+    lines += ["", "## Made by", "", *_head(["runs", "commit", "processor", "TensorFlow"])]
+    makers: dict[tuple, list[str]] = {}
+    for run in runs:
+        commit, *others = (str(run.metrics[name] or "not recorded") for name in MADE_BY)
+        said = commit.replace("-dirty", ", with changes that were not committed")
+        makers.setdefault((said, *others), []).append(f"{run.name} seed {run.config.seed}")
+    lines += [_line([", ".join(names), *maker]) for maker, names in makers.items()]
     return "\n".join(lines) + "\n"
 
 

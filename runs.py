@@ -24,6 +24,7 @@ from running import machine, run_folder
 from running.run_folder import RunFolderError
 
 SPLITS = ("train", "test")
+CONFIG_NAME = r"\w[\w.+=-]*"  # of a config file, without .yaml; not of an editor's or a sync client's copy
 # The pictures that are written to a run's folder.
 PICTURES = (
     *(f"clusters_{split}.{format}" for split in SPLITS for format in ("png", "pdf", "svg")),
@@ -69,6 +70,12 @@ def snapshots(folder: Path) -> dict[int, Path]:
     """A run's snapshots by step, ascending. Whatever else lies in their folder is not ours."""
     names = sorted(path.name for path in (folder / "snapshots").glob("*.npz"))
     return {int(name[:9]): folder / "snapshots" / name for name in names if re.fullmatch(r"[0-9]{9}\.npz", name)}
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of a run's checkpoints, whole or not."""
+    names = (path.name for path in (folder / "checkpoints").glob("model.ckpt-*.index"))
+    return [int(match[1]) for match in (re.fullmatch(r"model\.ckpt-([0-9]+)\.index", name) for name in names) if match]
 
 
 def write_features(path: Path, features: Features) -> None:
@@ -148,19 +155,21 @@ def read_folders(out: Path) -> list[Run]:
     """Every run folder `out`/<config>-seed<n>, finished or not, in the order of tables and panels."""
     runs = []
     for folder in (path.parent for path in out.glob("*/config.yaml")):
-        config = settings.load(folder / "config.yaml")
-        found = read_json(folder / "metrics.json") if finished_step(folder) == config.steps else None
-        features = {split: features_path(folder, split) for split in SPLITS}
-        runs.append(Run(folder.name.removesuffix(f"-seed{config.seed}"), folder, config, found, features))
+        if name := re.fullmatch(rf"({CONFIG_NAME})-seed[0-9]+", folder.name):
+            config = settings.load(folder / "config.yaml")
+            found = read_json(folder / "metrics.json") if finished_step(folder) == config.steps else None
+            runs.append(Run(name[1], folder, config, found, {split: features_path(folder, split) for split in SPLITS}))
     return sorted(runs, key=order)
 
 
 def read_export(folder: Path) -> list[Run]:
     """The runs of an export, in the same order."""
     runs = []
-    for path in folder.glob("*/seed_*.npz"):
-        config, found = settings.load(path.with_suffix(".config.yaml")), read_json(path.with_suffix(".metrics.json"))
-        runs.append(Run(path.parent.name, path, config, found, {"test": path}))
+    for path in folder.glob("*/*.npz"):
+        if re.fullmatch(rf"{CONFIG_NAME}/seed_[0-9]+\.npz", str(path.relative_to(folder))):
+            config = settings.load(path.with_suffix(".config.yaml"))
+            found = read_json(path.with_suffix(".metrics.json"))
+            runs.append(Run(path.parent.name, path, config, found, {"test": path}))
     return sorted(runs, key=order)
 
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 if __name__ == "__main__":  # before TensorFlow, which reads it while it is imported, and takes seconds to be
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
     signal.signal(signal.SIGINT, lambda signum, frame: os._exit(128 + signum))
 
 import numpy as np
@@ -397,7 +398,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except Stopped as stopped:
         hint = f"go on with: {again}" if (command.run_folder / "config.yaml").is_file() else "nothing was begun"
-        print(f"stopped by {stopped}; {hint}", file=sys.stderr)
+        if "CENTERLOSS_ONE_OF_SEVERAL" not in os.environ:  # else reproduce.py says how to go on with all of them
+            print(f"stopped by {stopped}; {hint}", file=sys.stderr)
         return 128 + stopped.signum
     return 0
 

@@ -6,21 +6,24 @@ run's snapshots become animation.gif, the first test images over its training.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Literal
 
-import jsonargparse
+if __name__ == "__main__":
+    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
 
 import figures
 import runs
+from running.command_line import Parser
 from running.run_folder import RunFolderError
 from running.streams import outlive_readers
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line; exits with code 2 for a bad setting, file or folder."""
-    parser = jsonargparse.ArgumentParser(prog="visualize.py", description=__doc__)
+    parser = Parser(prog="visualize.py", description=__doc__)
     parser.add_argument("runs", nargs="+", type=str, help="run folders")
     parser.add_argument("--split", type=Literal["train", "test", "both"], default="both", help="which images")
     parser.add_argument("--common_scale", type=bool, default=False, help="the same limits in all figures and subplots")

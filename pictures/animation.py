@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -87,7 +86,7 @@ def limits_over(panels: Sequence[clusters.Panel]) -> list[clusters.Limits]:
 
 
 def _images(panels: Sequence[clusters.Panel], limits: Sequence[clusters.Limits]) -> list[Image.Image]:
-    """The frames, cropped by what is white in all of them, in the colors of `_palette`."""
+    """The frames, cropped by what is white in all of them, in the colors of `clusters.palette`."""
     frames, legend = [], None
     for panel, its_limits in zip(panels, limits, strict=True):
         drawn = clusters.figure([panel], limits=its_limits, arranged=panels[-1].centers)
@@ -102,19 +101,10 @@ def _images(panels: Sequence[clusters.Panel], limits: Sequence[clusters.Limits])
     inked = np.min(frames, axis=(0, 3)) < 255
     rows, columns = (np.flatnonzero(inked.any(axis=axis)) for axis in (1, 0))
     kept = tuple(slice(max(ink[0] - MARGIN, 0), ink[-1] + MARGIN) for ink in (rows, columns))
-    return [Image.fromarray(frame[kept].copy()).quantize(palette=_palette(), dither=0) for frame in frames]
+    return [Image.fromarray(frame[kept].copy()).quantize(palette=clusters.palette(), dither=0) for frame in frames]
 
 
 def _pixels(drawn: Figure) -> np.ndarray:
     """[height, width, 3] uint8."""
     (canvas := FigureCanvasAgg(drawn)).draw()
     return np.array(canvas.buffer_rgba())[..., :3]
-
-
-def _palette() -> Image.Image:
-    """Greys for text and markers, and each class's color in shades from nearly white."""
-    grays = [np.full(3, level) for level in np.linspace(0, 1, 14)]
-    shades = [1 - share * (1 - np.array(to_rgb(color))) for color in clusters.COLORS for share in (0.25, 0.5, 0.75, 1)]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(np.round(255 * np.array(grays + shades)).astype(np.uint8).tobytes())
-    return palette

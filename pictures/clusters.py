@@ -12,9 +12,10 @@ import math
 from itertools import zip_longest
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
+from matplotlib import rc_context, style
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -27,7 +28,11 @@ COLORS = (
     "#2b96fd", "#790412", "#ccc92a", "#6b38aa", "#ff92a7", "#213e60", "#96942f", "#d253b0", "#4cd4ff", "#975c5d",
 )  # fmt: skip
 
-CENTER_MARKER = {"linestyle": "none", "marker": "X", "color": "black", "markeredgecolor": "white"}
+# A ring: what lies at the center stays in sight.
+CENTER_MARKER = {
+    "linestyle": "none", "marker": "o", "color": "black", "markerfacecolor": "none",
+    "path_effects": [withStroke(linewidth=2.4, foreground="white")],
+}  # fmt: skip
 
 Limits = tuple[float, float, float, float]  # x0, x1, y0, y1, in feature units
 
@@ -71,6 +76,7 @@ def limits_of(panels: list[Panel]) -> Limits:
     return float(x0), float(x1), float(y0), float(y1)
 
 
+@style.context("default")  # whatever the user's own style is
 def figure(panels: list[Panel], *, limits: Limits | None = None, arranged: np.ndarray | None = None) -> Figure:
     """Draws a subplot for each panel, row by row, with equal aspect: a distance is as long in x as in y.
 
@@ -115,17 +121,26 @@ def encoded(drawn: Figure, format: str, *, small: bool = False) -> bytes:
     Args:
         drawn: the figure.
         format: "png", "pdf" or "svg".
-        small: a png of half the resolution and 128 colors, a sixth of the size: for a repository.
+        small: a png of two thirds of the resolution in the colors of `palette`, for a repository.
     """
     undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "clusters", "pdf.fonttype": 42}):
-        drawn.savefig(buffer, format=format, dpi=150 if small else 300, bbox_inches="tight", metadata=undated[format])
+    with style.context("default"), rc_context({"svg.hashsalt": "clusters", "pdf.fonttype": 42}):
+        drawn.savefig(buffer, format=format, dpi=200 if small else 300, bbox_inches="tight", metadata=undated[format])
     if small and format == "png":
-        picture = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        picture = Image.open(buffer).convert("RGB").quantize(palette=palette(), dither=Image.Dither.NONE)
         buffer = io.BytesIO()
         picture.save(buffer, "png", optimize=True)
     return buffer.getvalue()
+
+
+def palette() -> Image.Image:
+    """Greys for text and markers, and each class's color, exactly, with three paler shades for its edges."""
+    grays = [np.full(3, level) for level in np.linspace(0, 1, 14)]
+    shades = [1 - share * (1 - np.array(to_rgb(color))) for color in COLORS for share in (0.25, 0.5, 0.75, 1)]
+    picture = Image.new("P", (1, 1))
+    picture.putpalette(np.round(255 * np.array(grays + shades)).astype(np.uint8).tobytes())
+    return picture
 
 
 def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged: np.ndarray) -> None:
@@ -144,11 +159,13 @@ def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged
     size = 1 + 0.28 * inches.max()  # a point's diameter, in points; the markers go with it
     order = np.random.default_rng(0).permutation(len(labels))
     colors = np.array(COLORS)[labels[order]]
-    axes.scatter(*features[order].T, s=size**2, c=colors, alpha=0.5, linewidths=0, rasterized=True, gid="points")
-    axes.plot(*centers.T, markersize=2.7 * size, markeredgewidth=0.4 * size, **CENTER_MARKER, gid="centers")
+    axes.scatter(*features[order].T, s=size**2, c=colors, linewidths=0, rasterized=True, gid="points")
+    present = np.unique(labels)  # a class without an image has no name, and its center says nothing
+    names, centers, arranged = np.array(panel.class_names)[present], centers[present], np.asarray(arranged)[present]
+    axes.plot(*centers.T, markersize=3.5 * size, markeredgewidth=1, **CENTER_MARKER, gid="centers")
 
     scale = 72 * inches / (high - low)  # points to a feature unit
-    for name, center, away in zip(panel.class_names, centers, _away_from_others(np.asarray(arranged)), strict=True):
+    for name, center, away in zip(names, centers, _away_from_others(arranged), strict=True):
         half = np.array([0.35 * len(name), 0.4]) * 8 + 3 * size  # half the name's box, and room for the marker
         inner = half - 2 * size
         place = np.clip(away * half, (low - center) * scale + inner, (high - center) * scale - inner)

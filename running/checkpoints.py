@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
-import functools
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,45 +15,17 @@ class CheckpointError(Exception):
     """No checkpoint can be used. The message names the folder, what is wrong, and what to do."""
 
 
-@functools.cache
-def _plain(prefix: str) -> str:
-    """The same `prefix` by a path that TensorFlow does not take for a pattern, through a link where it would."""
-    if not set(prefix) & set("*?[]\\"):
-        return prefix
-    link = Path(tempfile.mkdtemp(prefix="checkpoints-")) / "folder"
-    atexit.register(shutil.rmtree, link.parent, ignore_errors=True)
-    link.symlink_to(Path(prefix).parent.resolve())
-    return str(link / Path(prefix).name)
-
-
 def read(prefix: str) -> tf.train.NewCheckpointReader:
-    """A reader of the checkpoint at `prefix`, whatever its folder is called."""
-    return tf.train.NewCheckpointReader(_plain(prefix))
+    """A reader of the checkpoint at `prefix`."""
+    return tf.train.NewCheckpointReader(prefix)
 
 
 class Saver(tf.train.Saver):
-    """TensorFlow's, but for two things.
-
-    A folder which is gone is told by an OSError: there it is a ValueError. And a path is a path: there it is a pattern,
-    so that in a folder named `run[1]` nothing is found to restore, and nothing to delete.
-    """
-
-    def restore(self, sess, save_path):
-        sess.run(self.saver_def.restore_op_name, {self.saver_def.filename_tensor_name: _plain(save_path)})
-
-    def recover_last_checkpoints(self, checkpoint_paths):
-        self.set_last_checkpoints_with_time(
-            [(path, Path(f"{path}.index").stat().st_mtime) for path in checkpoint_paths]
-        )
+    """TensorFlow's, but a folder which is gone is told by an OSError: there it is a ValueError."""
 
     def save(self, sess, save_path, *arguments, **options):
-        earlier = self.last_checkpoints
         try:
-            saved = super().save(sess, save_path, *arguments, **options)
-            for prefix in set(earlier) - set(self.last_checkpoints):
-                for ending in ("index", "data-00000-of-00001"):
-                    Path(f"{prefix}.{ending}").unlink(missing_ok=True)
-            return saved
+            return super().save(sess, save_path, *arguments, **options)
         except ValueError as error:
             folder = Path(save_path).parent
             if folder.is_dir():

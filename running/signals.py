@@ -1,10 +1,14 @@
-"""The signals that ask to end: noted while a session trains, so that it can checkpoint; raised at any other time."""
+"""The signals that ask to end: noted while a session trains, so that it can checkpoint; raised at any other time.
+
+Or handed on to a child.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 # From a terminal, a user, a lost line, and batch systems whose time is nearly over.
@@ -63,3 +67,39 @@ class StopSignals:
             self._deferred = False
         if self.received is not None:
             raise Stopped(self.received)
+
+
+class Child:
+    """Takes over the signals of ENDING for the rest of the process, and hands each on to the child, once.
+
+    The child is in a session of its own. In ours it would get the terminal's Ctrl-C a second time, directly, and the
+    second signal is the one that ends a run without a checkpoint.
+
+    Attributes:
+        stopped_by: the first signal that came; None so far.
+    """
+
+    def __init__(self) -> None:
+        self.stopped_by: int | None = None
+        self._process: subprocess.Popen | None = None
+        self._waiting: list[int] = []  # signals that the child is yet to get
+        take_over(self._receive)
+
+    def _receive(self, signum: int, frame: object) -> None:
+        self.stopped_by = self.stopped_by or signum
+        self._waiting.append(signum)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while self._process is not None and self._waiting:
+            self._process.send_signal(self._waiting.pop(0))
+
+    def run(self, command: list[str], env: Mapping[str, str] | None = None) -> int:
+        """Runs `command` to its end, in the environment `env`; its exit code, negative for a signal that it died of."""
+        with subprocess.Popen(command, env=env, start_new_session=True) as process:
+            self._process = process
+            self._pass_on()  # one that came while the process was being made
+            try:
+                return process.wait()
+            finally:
+                self._process = None

@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from matplotlib import image
+from matplotlib import image, rc_context
 from matplotlib.colors import to_rgb, to_rgba
 
 from pictures import clusters
@@ -65,12 +65,13 @@ def test_no_class_is_drawn_over_the_others():
     assert len(last) == 10
 
 
-def test_centers_are_marked_with_a_white_edge_and_named_beside():
+def test_centers_are_black_rings_with_a_white_edge_and_named_beside():
     panel = made_panel()
     (axes,) = clusters.figure([panel]).axes
     centers = centers_of(axes)
     np.testing.assert_array_equal(np.transpose(centers.get_data()), panel.centers)
-    assert to_rgba(centers.get_markeredgecolor()) == to_rgba("white")
+    assert to_rgba(centers.get_markeredgecolor()) == to_rgba("black")
+    assert centers.get_markerfacecolor() == "none", "what lies at the center stays in sight"
     assert centers.get_zorder() > points_of(axes).get_zorder()
     named = {text.get_text(): tuple(text.xy) for text in axes.texts}
     assert named == {name: tuple(center) for name, center in zip(DIGITS, panel.centers, strict=True)}
@@ -90,6 +91,32 @@ def test_names_lie_inside_the_axes_and_off_their_markers(seed):
             assert frame.y0 <= box.y0
             assert box.y1 <= frame.y1
             assert not box.contains(*axes.transData.transform(text.xy))
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_each_classs_points_have_the_color_of_its_entry_in_the_file(small):
+    panel = made_panel(points=3000)
+    content = clusters.encoded(clusters.figure([panel]), "png", small=small)
+    pixels = np.round(255 * image.imread(io.BytesIO(content))[..., :3]).astype(int).reshape(-1, 3)
+    for color in clusters.COLORS:
+        exactly = np.round(255 * np.array(to_rgb(color))).astype(int)
+        assert (pixels == exactly).all(axis=1).sum() > 300, "more than the entry of the legend has"
+
+
+def test_a_class_without_an_image_has_neither_name_nor_center():
+    panel = made_panel()
+    panel.labels[panel.labels == 3] = 4
+    (axes,) = clusters.figure([panel]).axes
+    assert {text.get_text() for text in axes.texts} == set(DIGITS) - {"3"}
+    np.testing.assert_array_equal(np.transpose(centers_of(axes).get_data()), np.delete(panel.centers, 3, axis=0))
+
+
+def test_the_users_own_style_is_not_taken():
+    panel = made_panel()
+    usual = clusters.encoded(clusters.figure([panel]), "png")
+    theirs = {"text.usetex": True, "figure.facecolor": "black", "text.color": "white", "font.size": 30}
+    with rc_context(theirs):
+        assert clusters.encoded(clusters.figure([panel]), "png") == usual
 
 
 def test_names_of_centers_in_one_place_part():

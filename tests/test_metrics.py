@@ -147,3 +147,10 @@ def test_silhouette_is_the_mean_of_the_samples():
 
 def test_silhouette_of_one_class_is_none():
     assert metrics.silhouette(np.zeros((5, 2)), np.full(5, 3)) is None
+
+
+def test_silhouette_is_none_where_it_has_no_meaning():
+    features = np.array([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0]])
+    assert metrics.silhouette(features, np.array([0, 1, 2])) is None, "an image a class"
+    assert metrics.silhouette(features, np.array([1, 1, 1])) is None, "one class"
+    assert metrics.silhouette(features, np.array([0, 0, 2])) > 0.5

@@ -122,6 +122,9 @@ def test_the_third_pool_of_the_paper_is_three_wide(started):
         ("blog/lambda_1", 1, 100, 25_000), ("paper/softmax", 0, 0, 10_000),
         ("paper/lambda_0.001", 0.001, 0.001, 10_000), ("paper/lambda_0.01", 0.01, 0.01, 10_000),
         ("paper/lambda_0.1", 0.1, 0.1, 10_000), ("paper/lambda_1", 1, 1, 10_000),
+        ("long/softmax", 0, 0, 6_000), ("long/lambda_eff_0.01", 0.01, 0.01, 6_000),
+        ("long/lambda_eff_0.1", 0.1, 0.1, 6_000), ("long/lambda_eff_1", 1, 1, 6_000),
+        ("long/lambda_eff_3", 3, 3, 6_000),
         ("fast/softmax", 0, 0, 1_500), ("fast/lambda_eff_0.01", 0.01, 0.01, 1_500),
         ("fast/lambda_eff_0.1", 0.1, 0.1, 1_500), ("fast/lambda_eff_1", 1, 1, 1_500), ("quickstart", 1, 1, 1_500),
     ],
@@ -133,7 +136,7 @@ def test_weights_and_steps(name, weight, weight_eff, steps):
     assert settings.steps == steps
 
 
-@pytest.mark.parametrize(("preset", "count"), [("paper", 5), ("fast", 4)])
+@pytest.mark.parametrize(("preset", "count"), [("paper", 5), ("fast", 4), ("long", 5)])
 def test_the_files_of_a_preset_are_identical_but_for_the_weight(preset, count):
     files = {path.stem: path.read_text().splitlines() for path in (CONFIGS / preset).glob("*.yaml")}
     assert len(files) == count

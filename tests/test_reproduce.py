@@ -19,7 +19,7 @@ import results
 import runs
 from pictures import clusters
 from running import run_folder
-from running.child import Child
+from running.signals import Child
 
 ROOT = Path(reproduce.__file__).parent
 TABLE = {"results.csv", "results.md"}
@@ -83,7 +83,7 @@ class Trainer:
         self.commands.clear()
         return self
 
-    def run(self, command):
+    def run(self, command, env=None):
         assert command[:2] == [sys.executable, str(ROOT / "train_mnist.py")]
         asked = config.parse_command_line(command[2:])
         self.commands.append(command[2:])
@@ -174,10 +174,10 @@ def test_steps_and_settings_go_over_the_configs(tmp_path, call):
     assert {row["precision"] for row in rows(tmp_path / "out" / "results.csv")} == {"bfloat16"}
 
 
-def test_how_long_it_takes_is_measured_or_taken_from_elsewhere(call, capsys):
+def test_how_long_it_takes_is_measured_or_left_to_the_runs(call, capsys):
     assert call() == 0
     first, second, third = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left:")]
-    assert first == "left: 3 runs, 60 steps, 0 minutes where it was tried; here, each run says after 20 steps"
+    assert first == "left: 3 runs, 60 steps; each run says after 20 steps how long it takes"
     assert second == "left: 2 runs, 40 steps, about 0.2 minutes at 250 ms a step, as measured so far"
     assert third.startswith("left: 1 run, 20 steps, about 0.1 minutes")
 
@@ -257,7 +257,7 @@ def test_where_and_how_often_are_no_other_settings(call, trainer):
     intervals = ("log_every_steps=3", "evaluate_every_steps=3", "checkpoint_every_steps=3")
     assert call("--set", "data_dir=elsewhere", *intervals) == 0
     assert trainer.commands == []
-    assert {field.name for field in dataclasses.fields(config.Config)} > reproduce.NOT_COMPARED
+    assert {field.name for field in dataclasses.fields(config.Config)} > config.names(config.NOT_COMPARED)
 
 
 def test_a_folder_with_runs_of_another_preset_is_refused(tmp_path, call, capsys):
@@ -271,6 +271,36 @@ def test_auto_is_the_same_as_what_it_stood_for(call, trainer, monkeypatch):
     assert call("--set", "precision=auto") == 0
     assert call("--set", "precision=bfloat16", "dataset=auto") == 0
     assert trainer.commands == []
+    monkeypatch.setattr(config, "resolve_precision", lambda precision: precision.replace("auto", "float32"))
+    assert call("--set", "precision=auto") == 0, "made on another processor"
+    assert trainer.commands == []
+
+
+def test_a_trial_is_not_in_the_way_of_the_whole_runs(call, presets, trainer, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["tiny", "--configs", str(presets)]
+    assert reproduce.main([*words, "--steps", "3"]) == reproduce.main(words) == 0
+    assert sorted(path.name for path in (tmp_path / "outputs").iterdir()) == [
+        "reproduce-tiny", "reproduce-tiny-3-steps",
+    ]  # fmt: skip
+    assert reproduce.main([*words, "--set", "learning_rate=1"]) == 2
+    assert "choose another folder by --out" in capsys.readouterr().err
+
+
+def test_files_of_others_are_neither_presets_nor_runs_nor_exported(tmp_path, call, presets):
+    for name in ("._softmax.yaml", "softmax (conflicted copy).yaml", ".partial-x.yaml"):
+        (presets / "tiny" / name).write_text("no settings")
+    assert call("--export", tmp_path / "docs") == 0
+    for folder in ("softmax-seed0 (copy)", "notes", "softmax-seed0.bak"):
+        (tmp_path / "out" / folder).mkdir()
+        (tmp_path / "out" / folder / "config.yaml").write_text("no settings")
+    for name in ("._seed_0.npz", "seed_0 (1).npz", ".partial-x.npz", "seed_x.npz"):
+        (tmp_path / "docs" / "tiny" / "softmax" / name).touch()
+    (tmp_path / "out" / "softmax-seed0" / "checkpoints").mkdir()
+    (tmp_path / "out" / "softmax-seed0" / "checkpoints" / "model.ckpt-19 copy.index").touch()
+    assert runs.checkpoint_steps(tmp_path / "out" / "softmax-seed0") == []
+    assert call("--export", tmp_path / "docs") == 0
+    assert len(rows(tmp_path / "docs" / "tiny" / "results.csv")) == 3
 
 
 @pytest.mark.parametrize(
@@ -282,6 +312,7 @@ def test_auto_is_the_same_as_what_it_stood_for(call, trainer, monkeypatch):
         (["tiny", "--set", "seed=3"], "--set seed=3"),
         (["tiny", "--set", "learning_rate"], "--set learning_rate"),
         (["tiny", "--set", "rate=3"], "weight_decay, weight_init"),
+        (["tiny", "--seedz", "1"], "--seedz: no such option here; did you mean seeds?"),
         (["tiny", "--set", "learning_rate=fast"], "learning_rate"),
         (["tiny", "--steps", "0"], "steps"),
         (["tiny", "--seeds", "-1"], "seeds"),
@@ -484,7 +515,7 @@ sys.exit(128 + got[0])
 """
     parent = f"""
 import sys
-from running.child import Child
+from running.signals import Child
 child = Child()
 print(child.run([sys.executable, "-c", {child!r}]), int(child.stopped_by))
 """
@@ -541,6 +572,7 @@ def test_ctrl_c_checkpoints_a_real_run_and_a_second_call_goes_on(tmp_path, run_s
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 130, errors
     assert "stopped by SIGINT; go on with: python reproduce.py tiny" in errors
+    assert errors.count("go on with") == 1
     run = tmp_path / "out" / "lambda_0.01-seed0"
     step = max(int(path.stem.rpartition("-")[2]) for path in run.glob("checkpoints/*.index"))
     assert 5 <= step < 150

@@ -28,7 +28,7 @@ sys.exit(train_mnist.main(sys.argv[2:]))
     ("kind", "name"),
     [
         ("AbortedError", "plain"), ("UnavailableError", "plain"), ("OutOfRangeError", "plain"),
-        ("AbortedError", "run[1]/a \\ b\n"),
+        ("AbortedError", "ein Lauf/é 1"),
     ],
 )  # fmt: skip
 def test_a_failed_step_ends_the_run_and_resume_equals_the_undisturbed_one(tmp_path, run_script, kind, name):

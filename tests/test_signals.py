@@ -196,7 +196,7 @@ except Stopped as stopped:
 def test_sighup_stays_ignored_under_nohup(start, taker):
     process = start(f"""
 import signal
-from running.child import Child
+from running.signals import Child
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 {taker}
 say(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
@@ -207,7 +207,7 @@ say(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
 @ALL
 def test_a_child_is_handed_each(start, signum):
     process = start("""
-from running.child import Child
+from running.signals import Child
 child = Child()
 code = "import time; from running.signals import *; StopSignals(); print('ready', flush=True); time.sleep(60)"
 say(child.run([sys.executable, "-c", code]))

@@ -82,6 +82,12 @@ def test_one_run_as_a_user_starts_it(tmp_path, run_script):
     assert not list(run.glob(".partial*"))
 
 
+@pytest.mark.parametrize("script", ["train_mnist.py", "visualize.py", "reproduce.py", "compare_losses.py"])
+def test_a_notebooks_backend_hinders_no_script(run_script, script):
+    result = run_script(script, "--help", MPLBACKEND="module://no_such_package.backend_inline")
+    assert result.returncode == 0, result.stderr
+
+
 def test_redrawing_in_another_process_gives_the_same_bytes(tmp_path, run_script):
     run = make_run(tmp_path / "run")
     formats = ("png", "pdf", "svg")
@@ -182,7 +188,7 @@ def test_folder_that_is_no_run(tmp_path, capsys):
 def test_damaged_config(tmp_path, capsys, text):
     run = make_run(tmp_path / "run")
     (run / "config.yaml").write_text(text)
-    assert f"{run}/config.yaml: damaged" in failure(capsys, run)
+    assert f"{run}/config.yaml: can't be used" in failure(capsys, run)
 
 
 def test_unfinished_run_says_how_to_go_on(tmp_path, capsys):
