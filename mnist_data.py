@@ -40,9 +40,9 @@ SHA256 = {  # of the .gz files
     "fashion_mnist/t10k-images-idx3-ubyte": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
     "fashion_mnist/t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 }
-FINGERPRINTS = {  # of the original data sets, by `fingerprint`
-    "mnist": "1e35582d42a90940c55b956deb61875c020b567ed20e3c5b174f52bf7809ed9b",
-    "fashion_mnist": "ece172613115fb18b120bec8f6c02271af90b8b8f0a5af5c51cbd5ceed68e619",
+ORIGINALS = {  # by `fingerprint`
+    "1e35582d42a90940c55b956deb61875c020b567ed20e3c5b174f52bf7809ed9b": "mnist",
+    "ece172613115fb18b120bec8f6c02271af90b8b8f0a5af5c51cbd5ceed68e619": "fashion_mnist",
 }
 SILENCE_SECONDS = 8.0  # a mirror that sends nothing for so long is given up
 MAX_EXAMPLES = 1_000_000  # in a file: 784 MB of images
@@ -89,8 +89,7 @@ def load(name: str, data_dir: Path | str, fetch: bool = True) -> Dataset:
         try:
             return load("mnist", data_dir, fetch)
         except _UnavailableError:
-            note = "the digits are used INSTEAD OF MNIST; --dataset mnist tells the reason"
-            return _load_digits()._replace(note=note)
+            return _load_digits()._replace(note="the digits are used INSTEAD OF MNIST; --dataset mnist says why")
     return _load_digits() if name == "digits" else _load_idx_files(name, Path(data_dir), fetch)
 
 
@@ -202,13 +201,11 @@ def _malformed(path: Path, what: str) -> DataError:
 
 def _find(folder: Path) -> dict[str, Path]:
     """Those of FILES that are in `folder`, known by their whole names; of several the last one here counts."""
-    return {
-        file: folder / f"{spelling}{end}"
-        for file in FILES
-        for end in ("", ".gz")
-        for spelling in (file.replace("-idx", ".idx"), file)
-        if os.path.lexists(folder / f"{spelling}{end}")  # not exists: a link that leads nowhere is there, and an error
+    ways = {
+        f"{way}{end}": file for file in FILES for end in ("", ".gz") for way in (file.replace("-idx", ".idx"), file)
     }
+    # lexists, and not exists: a link that leads nowhere is there, and an error.
+    return {file: folder / way for way, file in ways.items() if os.path.lexists(folder / way)}
 
 
 def _load_idx_files(name: str, data_dir: Path, fetch: bool) -> Dataset:
@@ -230,7 +227,7 @@ def _load_idx_files(name: str, data_dir: Path, fetch: bool) -> Dataset:
             raise _malformed(found[file], f"{len(labels):,} labels for {len(images):,} images")
     source = f"{folder}: {len(train.labels):,} training and {len(test.labels):,} test images"
     data = Dataset(name, source + ", fetched" * bool(missing), CLASS_NAMES[name], train, test)
-    whose = {known: other for other, known in FINGERPRINTS.items()}.get(fingerprint(data), "other")
+    whose = ORIGINALS.get(fingerprint(data), "other")
     note = f"by their checksum these are {whose} files, not the original {name}"
     return data if whose == name else data._replace(note=note)
 
