@@ -201,11 +201,9 @@ def _malformed(path: Path, what: str) -> DataError:
 
 def _find(folder: Path) -> dict[str, Path]:
     """Those of FILES that are in `folder`, known by their whole names; of several the last one here counts."""
-    ways = {
-        f"{way}{end}": file for file in FILES for end in ("", ".gz") for way in (file.replace("-idx", ".idx"), file)
-    }
+    names = {file.replace("-idx", idx) + end: file for file in FILES for end in ("", ".gz") for idx in (".idx", "-idx")}
     # lexists, and not exists: a link that leads nowhere is there, and an error.
-    return {file: folder / way for way, file in ways.items() if os.path.lexists(folder / way)}
+    return {file: folder / name for name, file in names.items() if os.path.lexists(folder / name)}
 
 
 def _load_idx_files(name: str, data_dir: Path, fetch: bool) -> Dataset:
