@@ -1,7 +1,7 @@
 """The data of the experiments: found or fetched, checked, parsed, split and put in order.
 
-`data_dir/<data set>/` holds the four canonical IDX files, each as .gz or plain; where both are there the .gz is read.
-What is missing is fetched and held to its checksum; what is there is the user's own, checked by structure only.
+The four IDX files are in `data_dir/<data set>/`, in torchvision's folders, or in `data_dir` itself. What is missing is
+fetched and held to its checksum. What is there is the user's own: it is checked by structure, and never changed.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import gzip
 import hashlib
 import itertools
 import math
-import mmap
 import os
-import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,8 @@ import numpy as np
 
 FASHION = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
 CLASS_NAMES = {"mnist": tuple("0123456789"), "fashion_mnist": tuple(FASHION.split(", ")), "digits": tuple("0123456789")}
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+TORCHVISION = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}  # torchvision's folders
 MIRRORS = {  # tried in this order
     "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
     "fashion_mnist": (
@@ -39,8 +40,11 @@ SHA256 = {  # of the .gz files
     "fashion_mnist/t10k-images-idx3-ubyte": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
     "fashion_mnist/t10k-labels-idx1-ubyte": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 }
-SILENCE_SECONDS = 8.0  # a mirror that sends nothing for so long is given up,
-DEADLINE_SECONDS = 120.0  # and so is one that has not sent a file whole by then, however it drips
+ORIGINALS = {  # by `fingerprint`
+    "1e35582d42a90940c55b956deb61875c020b567ed20e3c5b174f52bf7809ed9b": "mnist",
+    "ece172613115fb18b120bec8f6c02271af90b8b8f0a5af5c51cbd5ceed68e619": "fashion_mnist",
+}
+SILENCE_SECONDS = 8.0  # a mirror that sends nothing for so long is given up
 MAX_EXAMPLES = 1_000_000  # in a file: 784 MB of images
 
 
@@ -59,16 +63,22 @@ class Split(NamedTuple):
 
 class Dataset(NamedTuple):
     name: str  # mnist, fashion_mnist or digits
-    source: str  # one line for the user: where it came from, and whatever is unusual about it
+    source: str  # one line for the user: where it came from
     class_names: tuple[str, ...]  # by label
     train: Split
     test: Split
+    note: str = ""  # one line for the user: what is unusual about it, if anything
 
 
-def load(name: str, data_dir: Path | str) -> Dataset:
+def load(name: str, data_dir: Path | str, fetch: bool = True) -> Dataset:
     """The data set `name`: "mnist", "fashion_mnist", "digits" (scikit-learn's, needs no files) or "auto".
 
-    "auto" is MNIST if it is there or can be fetched, else the digits, and `source` says so.
+    "auto" is MNIST if it is there or can be fetched, else the digits, and `note` says so.
+
+    Args:
+        name: of the data set.
+        data_dir: where its files are looked for.
+        fetch: whether to fetch the missing ones.
 
     Raises:
         DataError: if `name` is unknown, a file is unreadable or malformed, or one is missing and can't be had.
@@ -77,10 +87,10 @@ def load(name: str, data_dir: Path | str) -> Dataset:
         raise DataError(f"data set {name!r}: expected one of {', '.join(CLASS_NAMES)} or auto")
     if name == "auto":
         try:
-            return load("mnist", data_dir)
-        except _UnavailableError as error:
-            return _load_digits(f"; used INSTEAD OF MNIST, because {error}")
-    return _load_digits() if name == "digits" else _load_idx_files(name, Path(data_dir))
+            return load("mnist", data_dir, fetch)
+        except _UnavailableError:
+            return _load_digits()._replace(note="the digits are used INSTEAD OF MNIST; --dataset mnist says why")
+    return _load_digits() if name == "digits" else _load_idx_files(name, Path(data_dir), fetch)
 
 
 def fingerprint(data: Dataset) -> str:
@@ -92,7 +102,7 @@ def fingerprint(data: Dataset) -> str:
 
 
 def read_idx(path: Path | str, kind: str) -> np.ndarray:
-    """The IDX file at `path`, gzipped if its name ends in .gz. No size that its header claims is ever allocated.
+    """The IDX file at `path`, gzipped or plain whatever its name. No size that its header claims is ever allocated.
 
     Returns:
         For the `kind` "images" [N, 28, 28] uint8; for "labels" [N] int64, each in 0 … 9. N > 0.
@@ -105,7 +115,7 @@ def read_idx(path: Path | str, kind: str) -> np.ndarray:
         if not path.is_file():  # opening a pipe would wait for ever
             raise _malformed(path, "missing, or not a regular file")
         with path.open("rb") as file:
-            stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
             header = stream.read(8 + 4 * len(shape))
             sizes = [int.from_bytes(header[at : at + 4], "big") for at in range(0, len(header), 4)]
             if len(header) < 8 + 4 * len(shape) or [sizes[0], *sizes[2:]] != [magic, *shape]:
@@ -186,70 +196,75 @@ def shifted(images: np.ndarray, pixels: int, seed: int, step: int) -> np.ndarray
 
 
 def _malformed(path: Path, what: str) -> DataError:
-    return DataError(f"{path}: {what}; put a whole file in its place, or delete it to have it fetched again")
+    return DataError(f"{path}: {what}; put a whole file in its place")
 
 
-def _load_idx_files(name: str, data_dir: Path) -> Dataset:
-    files = [file for file in SHA256 if file.startswith(f"{name}/")]
+def _find(folder: Path) -> dict[str, Path]:
+    """Those of FILES that are in `folder`, known by their whole names; of several the last one here counts."""
+    ways = {
+        f"{way}{end}": file for file in FILES for end in ("", ".gz") for way in (file.replace("-idx", ".idx"), file)
+    }
     # lexists, and not exists: a link that leads nowhere is there, and an error.
-    found = {f: next(filter(os.path.lexists, (data_dir / f"{f}.gz", data_dir / f)), None) for f in files}
-    arrays = {}
+    return {file: folder / way for way, file in ways.items() if os.path.lexists(folder / way)}
+
+
+def _load_idx_files(name: str, data_dir: Path, fetch: bool) -> Dataset:
+    below = "", "raw", f"{TORCHVISION[name]}/raw"
+    # The first of those folders that hold most of the files.
+    folder = max((base / end for base in (data_dir / name, data_dir) for end in below), key=lambda at: len(_find(at)))
+    found = _find(folder)
     # What is there comes first: that a file is damaged must be told before `auto` falls back for a missing one.
-    for file, path in sorted(found.items(), key=lambda item: item[1] is None):
-        arrays[file] = read_idx(path or _fetch(data_dir / f"{file}.gz", SHA256[file]), file.split("-")[1])
-    train, test = (Split(arrays[images], arrays[labels]) for images, labels in (files[:2], files[2:]))
-    for file, (images, labels) in ((files[1], train), (files[3], test)):
+    arrays = {file: read_idx(path, file.split("-")[1]) for file, path in found.items()}
+    for file in (missing := [file for file in FILES if file not in found]):
+        found[file] = folder / f"{file}.gz"
+        answers = _fetch(found[file], SHA256[f"{name}/{file}"], MIRRORS[name] if fetch else ())
+        if not os.path.lexists(found[file]):
+            raise _UnavailableError(_what_is_missing(folder, missing, answers, {path.name for path in found.values()}))
+        arrays[file] = read_idx(found[file], file.split("-")[1])
+    train, test = (Split(arrays[images], arrays[labels]) for images, labels in (FILES[:2], FILES[2:]))
+    for file, (images, labels) in ((FILES[1], train), (FILES[3], test)):
         if len(images) != len(labels):
-            raise _malformed(found[file] or data_dir / file, f"{len(labels):,} labels for {len(images):,} images")
-    unusual = "" if (len(train.labels), len(test.labels)) == (60_000, 10_000) else " (canonical: 60,000 and 10,000)"
-    unusual += ", fetched" * (None in found.values())
-    source = f"{data_dir / name}: {len(train.labels):,} training and {len(test.labels):,} test images{unusual}"
-    return Dataset(name, source, CLASS_NAMES[name], train, test)
+            raise _malformed(found[file], f"{len(labels):,} labels for {len(images):,} images")
+    source = f"{folder}: {len(train.labels):,} training and {len(test.labels):,} test images"
+    data = Dataset(name, source + ", fetched" * bool(missing), CLASS_NAMES[name], train, test)
+    whose = ORIGINALS.get(fingerprint(data), "other")
+    note = f"by their checksum these are {whose} files, not the original {name}"
+    return data if whose == name else data._replace(note=note)
 
 
-def _fetch(path: Path, sha256: str) -> Path:
+def _what_is_missing(folder: Path, missing: list[str], answers: list[str], known: set[str]) -> str:
+    what = missing[0] + (f" and {len(missing) - 1} more files are" if missing[1:] else " is")
+    why = f" and can't be fetched ({', '.join(dict.fromkeys(answers))})" if answers else ""
+    names = sorted(n for n in next(os.walk(folder), ("", [], []))[2] if n not in known and not n.startswith("."))
+    others = f"; there are {', '.join(name[:30] for name in names[:3])}, which are not read" if names else ""
+    return f"{folder}: {what} missing{why}{others}; put the four IDX files there, or name their folder by --data_dir"
+
+
+def _fetch(path: Path, sha256: str, mirrors: Sequence[str]) -> list[str]:
+    """Fetches `path`, whole or not at all, from the first mirror that has it; returns what the others answered."""
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
-    answers = []
-    for mirror in MIRRORS[path.parent.name]:
+    # Without the header, requests would unpack what a server declares as packed.
+    downloader = pooch.HTTPDownloader(timeout=SILENCE_SECONDS, headers={"Accept-Encoding": "identity"})
+    made, answers = list(itertools.filterfalse(os.path.exists, path.parents)), []
+    for mirror in mirrors:
         try:
-            pooch.retrieve(mirror + path.name, sha256, path.name, path.parent.absolute(), downloader=_download)
-            return path
-        except ValueError as error:  # of _download, or pooch's own for a wrong checksum
-            answers.append(f"{mirror}: {' '.join(str(error).split())}")
-        except OSError as error:
-            raise _UnavailableError(f"{path}: missing, can't be stored ({error}); use a writable folder") from error
-    why = f"missing, and no mirror gave it ({'; '.join(answers)})"
-    raise _UnavailableError(f"{path}: {why}; get it by other means and put it there, its SHA-256 is {sha256}")
+            pooch.retrieve(mirror + path.name, sha256, path.name, path.parent.absolute(), downloader=downloader)
+            path.chmod(0o644)  # pooch makes it for its owner only
+            break
+        except ValueError:
+            answers.append("wrong checksum")
+        except OSError as error:  # of requests, or of the disk
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            answers.append(f"HTTP {status}" if status else error.strerror or type(error).__name__)
+    with suppress(OSError):  # the folder holds the file
+        for folder in made:
+            folder.rmdir()
+    return answers
 
 
-def _download(url: str, output_file: str, _pooch: object) -> None:
-    """A downloader for pooch, bounded in time and memory; writes the whole file or, with a ValueError, nothing."""
-    from pooch import HTTPDownloader
-
-    content, failures = mmap.mmap(-1, 2**25), []  # 2²⁵ bytes hold every file, and more can't be written
-
-    def run():
-        try:
-            HTTPDownloader(timeout=SILENCE_SECONDS, headers={"Accept-Encoding": "identity"})(url, content, None)
-        except Exception as error:  # whatever it is, it is what this mirror answered
-            failures.append(error)
-
-    # A socket's time-out starts anew with every byte; a thread can be given up at any.
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(DEADLINE_SECONDS)
-    if thread.is_alive():
-        content.close()  # ends the thread at its next write
-        raise ValueError(f"not whole after {DEADLINE_SECONDS:g} seconds")
-    if failures:
-        raise ValueError(f"{type(failures[0]).__name__}: {failures[0]}") from failures[0]
-    Path(output_file).chmod(0o644)  # pooch makes it for its owner only
-    Path(output_file).write_bytes(content[: content.tell()])
-
-
-def _load_digits(remark: str = "") -> Dataset:
+def _load_digits() -> Dataset:
     """scikit-learn's 8×8 digits, brought to 24×24 by linear interpolation and framed to 28×28."""
     from sklearn.datasets import load_digits
 
@@ -259,5 +274,5 @@ def _load_digits(remark: str = "") -> Dataset:
     enlarged = np.rint(weights @ small.images @ weights.T * (255 / 16)).astype(np.uint8)
     images, labels = np.pad(enlarged, ((0, 0), (2, 2), (2, 2))), small.target.astype(np.int64)
     train, test = (Split(images[i], labels[i]) for i in stratified_split(labels, fraction=0.2, split_seed=0))
-    source = f"scikit-learn's digits: {len(train.labels):,} training and {len(test.labels)} test images{remark}"
+    source = f"scikit-learn's digits: {len(train.labels):,} training and {len(test.labels)} test images"
     return Dataset("digits", source, CLASS_NAMES["digits"], train, test)

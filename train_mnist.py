@@ -302,7 +302,7 @@ def run(command: CommandLine, signals: StopSignals) -> dict[str, Exception]:
         hooks.NonFiniteError, Stopped: as `train`.
     """
     config, folder = command.config, command.run_folder
-    data = load(config.dataset, config.data_dir)
+    data = load(config.dataset, config.data_dir, fetch=not command.resume)  # a run that goes on had its data here
     splits = divide(data, config)
     # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
     precision, name = resolve_and_try_precision(config.precision), folder.resolve().name
@@ -312,9 +312,11 @@ def run(command: CommandLine, signals: StopSignals) -> dict[str, Exception]:
     with run_folder.locked(folder), tf.Graph().as_default():
         check_same_data(folder, data)
         print(first_lines(config, data.source, *(len(split.labels) for split in splits[:3])))
+        if data.note:
+            print(f"note: {data.note}")
         print(f"run: {folder}", flush=True)
         graph = functools.cache(lambda: build_graph(config, len(data.class_names)))  # takes seconds, if needed at all
-        parts = finishing_parts(graph, config, splits, folder, data.source)
+        parts = finishing_parts(graph, config, splits, folder, "; ".join(filter(None, (data.source, data.note))))
         if runs.finished_step(folder) == config.steps and all((folder / name).exists() for name in parts):
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
             return {}

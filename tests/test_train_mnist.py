@@ -591,7 +591,19 @@ def test_a_run_is_not_resumed_on_other_data(run_script, tmp_path):
     marker = tmp_path / "run" / ".run"  # has its holder's process id
     assert {path for path in before if before[path] != after[path]} <= {marker}
     write("train-labels-idx1-ubyte", digits.train.labels, 0x801)
-    assert run_script("train_mnist.py", "--resume", tmp_path / "run", "--steps", 6).returncode == 0
+    (tmp_path / "data").rename(tmp_path / "moved")
+    refused = run_script("train_mnist.py", "--resume", tmp_path / "run", "--steps", 6)
+    assert refused.returncode == 2
+    assert f"{folder}: train-images-idx3-ubyte and 3 more files are missing; " in refused.stderr
+    assert "--data_dir" in refused.stderr
+    assert not (tmp_path / "data").exists()
+    words = ["--data_dir", tmp_path / "moved" / "mnist"]
+    resumed = run_script("train_mnist.py", "--resume", tmp_path / "run", "--steps", 6, *words)
+    assert resumed.returncode == 0, resumed.stderr
+    note = "by their checksum these are other files, not the original mnist"
+    assert f"\nnote: {note}\n" in resumed.stdout
+    saved = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert saved["data_source"].endswith(f"/mnist: 1,438 training and 359 test images; {note}")
 
 
 def test_an_earlier_run_is_not_overwritten_unasked(finished_run, run_script):

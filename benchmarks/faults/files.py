@@ -172,7 +172,7 @@ def data_files(number: int, folder: Path, seen: Seen) -> None:
         content = gzip.compress(content if late else mutated(content), random.choice((1, 9)))
     if late or not packed:
         content = mutated(content)
-    path = folder / f"file{'.gz' * packed}"
+    path = folder / random.choice(("file", "file.gz"))  # its name says nothing
     path.write_bytes(content)
     try:
         right = right_answer(gzip.decompress(content) if packed else content, kind)
