@@ -156,7 +156,7 @@ BAD_GZIP = {
     [
         *BAD_CONTENT.values(),
         *((kind, gzip.compress(content), message) for kind, content, message in BAD_CONTENT.values()),
-        *(("images", content, "") for content in BAD_GZIP.values()),
+        *(("images", content, "bad") for content in BAD_GZIP.values()),
     ],
 )
 def test_bad_content_is_told_with_file_and_fix_and_left_alone(tmp_path, kind, content, message):
