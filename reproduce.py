@@ -36,7 +36,7 @@ from running.command_line import Parser
 from running.run_folder import RunFolderError
 from running.signals import Child
 from running.streams import outlive_readers
-from runs import CONFIG_NAME, Run, checkpoint_steps, finished_step, read_export, read_folders, read_json
+from runs import CONFIG_NAME, Run, checkpoint_steps, finished_step, missing, read_export, read_folders, read_json
 
 ROOT = Path(__file__).resolve().parent
 SEEDS = {"fast": [0, 1, 2, 3, 4]}  # where nothing is said; [0] for all others
@@ -108,14 +108,14 @@ def refuse_export(folder: Path, presets: Path, asked: dict[str, Config]) -> None
 
 
 def steps_done(run: Planned) -> int:
-    """How far a run has come: all its steps only if it has its metrics.json, which is written last."""
-    if finished_step(run.folder) == run.config.steps:
+    """How far a run has come: all its steps only if it has every file that follows them."""
+    if finished_step(run.folder) == run.config.steps and not missing(run.folder):
         return run.config.steps
     return min(max(checkpoint_steps(run.folder), default=0), run.config.steps - 1)
 
 
 def train_all(planned: list[Planned], child: Child) -> list[str]:
-    """Runs what is not finished, until a signal comes; returns what failed, each with its exit code."""
+    """Runs what is not finished, until a signal comes; returns what failed, each with its reason."""
     left = [run for run in planned if steps_done(run) < run.config.steps]
     failed = []
     print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
@@ -130,7 +130,8 @@ def train_all(planned: list[Planned], child: Child) -> list[str]:
         command = [sys.executable, str(ROOT / "train_mnist.py"), *arguments]
         code = child.run(command, env=os.environ | {"CENTERLOSS_ONE_OF_SEVERAL": "1"})
         if code != 0 and child.stopped_by is None:
-            failed.append(f"{run.folder.name} (exit code {code})")
+            why = f"trained, but without {', '.join(missing(run.folder))}" if code == 4 else f"exit code {code}"
+            failed.append(f"{run.folder.name} ({why})")
     return failed
 
 
@@ -184,7 +185,10 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
         print(f"stopped by {signal.Signals(child.stopped_by).name}; go on with: {again}", file=sys.stderr)
         return 128 + child.stopped_by
     if failed:
-        print(f"failed, and in no table: {', '.join(failed)}; a second call tries them again", file=sys.stderr)
+        print(
+            f"failed: {', '.join(failed)}. A run without metrics.json is in no table. A second call tries again.",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 
@@ -205,7 +209,11 @@ def redraw(options: jsonargparse.Namespace) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 1 if a run failed, 2 for a bad setting, file or folder, 130, 143."""
+    """The command line; returns the exit code.
+
+    0; 1 if a run failed, or is trained without all of its files; 2 for a bad setting, file or folder; 128 and the
+    signal's number after a signal.
+    """
     parser = Parser(prog="reproduce.py", description=__doc__.partition("\n")[0])
     add = parser.add_argument
     add("preset", type=str, help="blog, paper, fast, differences: a folder in --configs, or of an export")

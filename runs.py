@@ -30,6 +30,12 @@ PICTURES = (
     *(f"clusters_{split}.{format}" for split in SPLITS for format in ("png", "pdf", "svg")),
     "animation.gif",
 )
+# What a run leaves after its last step, in the order of making.
+LAST_FILES = (
+    *(f"features_{split}.npz" for split in SPLITS),
+    *(f"clusters_{split}.png" for split in SPLITS),
+    "metrics.json",
+)
 
 
 class Features(NamedTuple):
@@ -139,6 +145,11 @@ def read_json(path: Path) -> dict:
         advice = "delete it and resume the run; in an export, export that anew"
         raise RunFolderError(f"{path}: not readable as JSON ({error}); {advice}") from None
     return value
+
+
+def missing(folder: Path) -> list[str]:
+    """Which of LAST_FILES the run in `folder` does not have."""
+    return [name for name in LAST_FILES if not (folder / name).exists()]
 
 
 def finished_step(folder: Path) -> int | None:

@@ -223,12 +223,11 @@ def finishing_parts(
 def make_missing(parts: dict[str, Callable[[], object]], folder: Path) -> dict[str, Exception]:
     """Calls the maker of each file that is not in `folder`; what failed, by file, does not keep the others from it."""
     failed = {}
-    for name, make in parts.items():
-        if not (folder / name).exists():
-            try:
-                make()
-            except Exception as error:  # whatever it is: the training behind it took hours
-                failed[name] = error
+    for name in runs.missing(folder):
+        try:
+            parts[name]()
+        except Exception as error:  # whatever it is: the training behind it took hours
+            failed[name] = error
     return failed
 
 
@@ -317,7 +316,7 @@ def run(command: CommandLine, signals: StopSignals) -> dict[str, Exception]:
         print(f"run: {folder}", flush=True)
         graph = functools.cache(lambda: build_graph(config, len(data.class_names)))  # takes seconds, if needed at all
         parts = finishing_parts(graph, config, splits, folder, "; ".join(filter(None, (data.source, data.note))))
-        if runs.finished_step(folder) == config.steps and all((folder / name).exists() for name in parts):
+        if runs.finished_step(folder) == config.steps and not runs.missing(folder):
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
             return {}
         start = checkpoints.newest_whole(folder / "checkpoints")
@@ -330,6 +329,8 @@ def run(command: CommandLine, signals: StopSignals) -> dict[str, Exception]:
             graph()
             prepare(folder, config, start, parts)
             train(graph(), config, splits, folder, start, signals)
+        else:
+            print(f"trained already, to step {start.step:,}; making {', '.join(runs.missing(folder))}", flush=True)
         failed = make_missing(parts, folder)
     print_results(folder, config)
     return failed

@@ -1,19 +1,26 @@
-"""What docs/ and the README show is what the exports in docs/results/ hold: tables, and numbers quoted from them."""
+"""What docs/ and the README say is so: numbers are the exports', links and commands lead somewhere, code runs."""
 
 import csv
+import dataclasses
 import re
+import shlex
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from matplotlib.image import imread
 
+import config
 import metrics
 import results
 import runs
+from update_centers import update_centers
 
 ROOT = Path(results.__file__).resolve().parent
 EXPORTS = sorted(folder for folder in (ROOT / "docs" / "results").iterdir() if (folder / "results.csv").is_file())
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 QUOTED = {
     "lambda": "lambda",
@@ -26,6 +33,8 @@ QUOTED = {
     "smallest inter / mean intra": "inter_over_intra",
     "silhouette": "silhouette",
     "largest coordinate": "largest_coordinate",
+    "steps": "steps",
+    "training, s": "seconds",
 }  # column of a page → column of results.csv
 
 
@@ -56,10 +65,18 @@ def test_an_exports_panel_is_drawn_from_its_runs(folder, tmp_path):
 
 
 def quoted_tables():
-    """Every table under a comment `<!-- from: folder of docs/results -->`: its page, the folder, its lines."""
+    """Every table under a comment `<!-- from: folder of docs/results -->`: its page, the folder, its lines.
+
+    In a table from `several` the name of each config begins with its folder.
+    """
     for page in PAGES:
         for match in re.finditer(r"<!-- from: (\S+) -->\n\n?((?:\|.*\n)+)", page.read_text(encoding="utf-8")):
             yield pytest.param(match[1], match[2].splitlines(), id=f"{page.relative_to(ROOT)}: {match[1]}")
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def cells(line: str) -> list[str]:
@@ -67,10 +84,10 @@ def cells(line: str) -> list[str]:
 
 
 def as_rounded_in(cell: str, values: list[str]) -> str:
-    """The `values` with the decimals, the ± and the percent sign of `cell`."""
+    """The `values` with the decimals, the commas, the ± and the percent sign of `cell`."""
     numbers, percent = cell.removesuffix(" %").split(" ± "), cell.endswith(" %")
     decimals = [len(number.partition(".")[2]) for number in numbers]
-    shown = [f"{float(v) * (100 if percent else 1):.{d}f}" for v, d in zip(values, decimals, strict=True)]
+    shown = [f"{float(v) * (100 if percent else 1):,.{d}f}" for v, d in zip(values, decimals, strict=True)]
     return " ± ".join(shown) + (" %" if percent else "")
 
 
@@ -79,12 +96,12 @@ QUOTED_TABLES = list(quoted_tables())
 
 @pytest.mark.parametrize(("name", "lines"), QUOTED_TABLES)
 def test_numbers_on_a_page_are_those_of_the_export(name, lines):
-    with (ROOT / "docs" / "results" / name / "results.csv").open(encoding="utf-8") as file:
-        rows = {(row["config"], row["seed"]): row for row in csv.DictReader(file)}
     head = cells(lines[0])
     for line in lines[2:]:
         said = dict(zip(head, cells(line), strict=True))
-        config = re.match(r"`(\w[\w.]*)`", said.pop(head[0]))[1]
+        folder, config = re.match(r"`(?:(\w+)/)?(\w[\w.]*)`", said.pop(head[0])).groups()
+        rows = table(ROOT / "docs" / "results" / (folder or name) / "results.csv")
+        rows = {(row["config"], row["seed"]): row for row in rows}
         over_seeds = [rows[config, kind] for kind in ("mean", "deviation") if (config, kind) in rows]
         for column, cell in said.items():
             values = [source[QUOTED[column]] for source in over_seeds or [rows[config, "0"]]]
@@ -99,9 +116,9 @@ def test_there_are_tables_to_check():
 
 def test_the_table_of_the_two_losses_is_of_the_measured_costs():
     costs: dict[str, dict[str, dict[str, str]]] = {}
-    with (ROOT / "docs" / "compare_losses" / "classes.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            costs.setdefault(row["classes"], {})[row["loss"]] = row
+    for row in table(ROOT / "docs" / "compare_losses" / "classes.csv"):
+        costs.setdefault(row["classes"], {})[row["loss"]] = row
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     for classes, of in costs.items():
 
         def pair(column, form, of=of):
@@ -117,4 +134,112 @@ def test_the_table_of_the_two_losses_is_of_the_measured_costs():
             pair("step_ms", ".2f"),
             ratio,
         ]
-        assert f"| {' | '.join(line)} |\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+        assert f"| {' | '.join(line)} |\n" in page
+
+
+def test_the_two_precisions_are_compared_by_their_exports():
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    exports = [table(ROOT / "docs" / "results" / name / "results.csv") for name in ("fast", "fast_float32")]
+    of = [{row["seed"]: row for row in rows if row["config"] == "lambda_eff_1"} for rows in exports]
+    lines = page.partition("| | bfloat16 | float32 |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(lines) == 5
+    for name, *both, difference in map(cells, lines):
+        values = [[float(rows[kind][QUOTED[name]]) for kind in ("mean", "deviation")] for rows in of]
+        assert both == [as_rounded_in(cell, pair) for cell, pair in zip(both, values, strict=True)], name
+        (one, s1), (other, s2) = values
+        expected = abs(one - other), ((s1**2 + s2**2) / 5) ** 0.5
+        percent = difference.endswith(" points")
+        expected = [value * (100 if percent else 1) for value in expected]
+        assert difference.removesuffix(" points") == as_rounded_in(difference.removesuffix(" points"), expected), name
+
+
+def test_bad_steps_of_the_blogs_recipe_are_counted_right():
+    page = (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
+    exported = sorted((ROOT / "docs" / "results" / "blog").glob("*/*.validation.csv"))
+    assert exported
+    for path in exported:
+        late = [float(row["accuracy"]) for row in table(path) if int(row["step"]) >= 7_000]
+        name, seed = path.parent.name, path.name.split(".")[0].removeprefix("seed_")
+        bad, last = sum(accuracy < 0.985 for accuracy in late), late[-1] < 0.985
+        assert f"| `{name}` | {seed} | {bad} of {len(late)} | {'yes' if last else 'no'} |\n" in page
+
+
+def test_the_kills_are_counted_right():
+    kills = table(ROOT / "docs" / "reliability_kills.csv")
+    count = Counter(row["phase"] for row in kills)
+    phases = ", ".join(f"{count[name]} in {name}" for name in ("training", "checkpointing", "extraction", "drawing"))
+    full = sum(row["network"] == "full" for row in kills)
+    said = " ".join((ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").split())
+    assert f"{len(kills)} kills: {phases}, {count['finished']} after the end of a run." in said
+    assert f"trained in {full} of the {len(kills)}" in said
+    resuming = " ".join((ROOT / "docs" / "run_folder.md").read_text(encoding="utf-8").split())
+    assert f"{len(kills)} kills by SIGKILL, {len(kills) - count['finished']} of them in training" in resuming
+
+
+def test_every_number_of_a_run_is_explained():
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    first_cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    explained = {name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)}
+    for run in runs.read_export(ROOT / "docs" / "results" / "fast"):
+        named = {*run.metrics, *run.metrics["test"], *run.metrics["last_step"]}
+        assert named == explained - {"steps", "seconds"}  # of sessions.csv
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings of a page."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_commands_and_tests_named_on_a_page_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        there = (page.parent / target) if target else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
+    for name in re.findall(r"`(?:[\w/]*/)?(test_\w+)", text):
+        tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py"))
+        assert f"def {name}(" in tests or (ROOT / "tests" / f"{name}.py").is_file(), name
+    for file, name in re.findall(r"`(\w+\.py)`,\s+`(\w+)`", text):
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}: {name}"
+    for file in re.findall(r"(?<![\w/])configs/[\w./]+", text):
+        assert (ROOT / file.rstrip(".")).exists(), file
+    for line in re.findall(r"^ {4}(?:make train|python|\.venv).*$", text, re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        options = {word[2:] for word in shlex.split(" ".join(words).replace("ARGS=", "")) if word.startswith("--")}
+        script = "train_mnist.py" if words[0] == "make" else words[1]
+        if script == "train_mnist.py":
+            names = {field.name for field in dataclasses.fields(config.Config)}
+            assert options <= names | {"config", "resume", "overwrite", "help"}, line
+        elif script != "-m":
+            program = (ROOT / script).read_text(encoding="utf-8")
+            assert all(f'"--{name}"' in program for name in options), line
+
+
+def test_the_readme_is_short_and_counts_lines_right():
+    assert len(README.split()) <= 1_400
+    said = re.findall(r"^\| `(\w+\.py)` \| about (\d+) \|", README, re.MULTILINE)
+    assert len(said) >= 4
+    for file, lines in said:
+        assert len((ROOT / file).read_text(encoding="utf-8").splitlines()) == pytest.approx(int(lines), rel=0.15), file
+
+
+def test_the_readmes_code_trains_and_moves_the_centers_by_eq_4():
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line]) <= 12
+    names: dict[str, object] = {}
+    exec(code, names)
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 10, 100)
+    feed = {names["images"]: random.normal(size=(10, 784))[labels], names["labels"]: labels}
+    with tf.Session(graph=names["graph"]) as session:
+        with names["graph"].as_default():
+            session.run(tf.global_variables_initializer())
+        features, first = session.run([names["features"], names["loss"]], feed)
+        session.run(names["step"], feed)
+        centers = session.run(names["centers"])
+        np.testing.assert_array_equal(centers, update_centers(np.zeros((10, 64)), features, labels, 0.5))
+        for _ in range(100):
+            session.run(names["step"], feed)
+        assert session.run(names["loss"], feed) < first / 2

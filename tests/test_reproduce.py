@@ -69,6 +69,8 @@ def finish(folder: Path, settings: config.Config, *, points=300, scale=10.0, pac
     (folder / "metrics.csv").write_text("step,loss\n20,1.0\n")
     (folder / "validation.csv").write_text(VALIDATION)
     (folder / "sessions.csv").write_text(f"step,steps,seconds\n{settings.steps},4,{4 * pace}\n")
+    for split in runs.SPLITS:
+        (folder / f"clusters_{split}.png").touch()
     runs.write_metrics(folder, settings, f"{settings.data_dir}/digits: made up")
 
 
@@ -76,7 +78,7 @@ class Trainer:
     """In the place of `Child`: finishes runs at once, without TensorFlow."""
 
     def __init__(self):
-        self.commands, self.failing, self.made, self.stop_after = [], set(), {}, None
+        self.commands, self.failing, self.made, self.stop_after = [], {}, {}, None
 
     def __call__(self):
         self.stopped_by = None
@@ -93,10 +95,12 @@ class Trainer:
             (asked.run_folder / "checkpoints" / "model.ckpt-7.index").touch()
             (asked.run_folder / "config.yaml").write_text(config.to_yaml(asked.config))
             return 143
-        if asked.run_folder.name in self.failing:
-            return 3
-        finish(asked.run_folder, asked.config, **self.made)
-        return 0
+        code = self.failing.get(asked.run_folder.name, 0)
+        if code in (0, 4):
+            finish(asked.run_folder, asked.config, **self.made)
+        if code == 4:
+            (asked.run_folder / "clusters_test.png").unlink()
+        return code
 
 
 @pytest.fixture
@@ -214,18 +218,21 @@ def test_a_run_ended_while_its_folder_was_made_starts_again(tmp_path, call, trai
 
 
 def test_a_failing_run_is_named_and_the_others_are_made(tmp_path, call, trainer, capsys):
-    trainer.failing = {"lambda_0.02-seed0"}
+    trainer.failing = {"softmax-seed0": 4, "lambda_0.02-seed0": 3}
     assert call() == 1
     assert len(trainer.commands) == 3
-    assert "failed, and in no table: lambda_0.02-seed0 (exit code 3)" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "failed: softmax-seed0 (trained, but without clusters_test.png), lambda_0.02-seed0 (exit code 3). "
+        "A run without metrics.json is in no table. A second call tries again.\n"
+    )
     assert [row["config"] for row in rows(tmp_path / "out" / "results.csv")] == ["softmax", "lambda_0.1"]
-    trainer.failing = set()
+    trainer.failing = {}
     assert call() == 0
-    assert len(trainer.commands) == 1
+    assert [words[0] for words in trainer.commands] == ["--resume", "--config"]
 
 
 def test_where_all_fail_there_is_no_table(tmp_path, call, trainer):
-    trainer.failing = {f"{name}-seed0" for name in ("softmax", "lambda_0.02", "lambda_0.1")}
+    trainer.failing = {f"{name}-seed0": 3 for name in ("softmax", "lambda_0.02", "lambda_0.1")}
     assert call() == 1
     assert not (tmp_path / "out").exists()
 
@@ -556,7 +563,7 @@ def test_a_real_run_that_diverges(tmp_path, run_script):
     configs = make_presets(tmp_path / "configs", tiny={"wild": SMALL + "learning_rate: 1.0e+30"})
     result = run_script("reproduce.py", "tiny", "--configs", configs, "--out", tmp_path / "out")
     assert result.returncode == 1, result.stderr
-    assert "failed, and in no table: wild-seed0 (exit code 3)" in result.stderr
+    assert "failed: wild-seed0 (exit code 3)" in result.stderr
     assert contents(tmp_path / "out") == {}
 
 

@@ -545,6 +545,7 @@ def test_what_fails_after_the_training_is_said_and_made_alone_by_resume(finished
     assert not (run / "clusters_train.png").exists()
     mended = run_script("train_mnist.py", "--resume", run)
     assert mended.returncode == 0, mended.stderr
+    assert "trained already, to step 30; making clusters_train.png\n" in mended.stdout
     assert (run / "clusters_train.png").read_bytes() == (finished_run[0] / "clusters_train.png").read_bytes()
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
 
