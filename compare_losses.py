@@ -20,7 +20,7 @@ from itertools import product
 from pathlib import Path
 
 if __name__ == "__main__":
-    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
+    os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # the user's own can make matplotlib's import fail
 
 import numpy as np
 from jsonargparse.typing import NonNegativeInt, PositiveInt

@@ -62,7 +62,7 @@ def accuracies(
 def split_metrics(
     features: np.ndarray, labels: np.ndarray, predictions: np.ndarray, centers: np.ndarray
 ) -> dict[str, object]:
-    """Everything that metrics.json says of a split, as plain numbers and lists.
+    """Everything that metrics.json says of a split, as plain numbers and lists; what is infinite is null there.
 
     Args:
         features: [N, D].
@@ -90,10 +90,7 @@ def split_metrics(
         "accuracy_per_class": per_class(predictions == labels),
         "accuracy_nearest_center_per_class": per_class(by_center == labels),
         "confusion": confusion.tolist(),
-        **{
-            name: value if np.isfinite(value) else None
-            for name, value in distances(features, labels, num_classes).items()
-        },
+        **distances(features, labels, num_classes),
         "center_loss": float(((features.astype(np.float64) - centers[labels]) ** 2).sum(axis=1).mean() / 2),
         "largest_coordinate": float(np.abs(features).max()),
     }

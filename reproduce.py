@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 if __name__ == "__main__":
-    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
+    os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # the user's own can make matplotlib's import fail
 
 import jsonargparse
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 if __name__ == "__main__":  # before TensorFlow, which reads it while it is imported, and takes seconds to be
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.pop("MPLBACKEND", None)  # of a notebook that starts this; matplotlib refuses one that isn't installed
+    os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # the user's own can make matplotlib's import fail
     signal.signal(signal.SIGINT, lambda signum, frame: os._exit(128 + signum))
 
 import numpy as np

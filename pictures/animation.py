@@ -13,6 +13,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -28,6 +29,7 @@ ZOOM_OUT, ZOOM_IN = 0.08, 0.02  # the most that the logarithm of the scale chang
 SOFTENED = 6  # frames to either side that a change of the zoom is spread over
 
 
+@rc_context(rcParamsDefault)  # whatever the user's own style is
 def gif(snapshots: Sequence[clusters.Panel], *, frames: int = FRAMES) -> bytes:
     """The content of the GIF file: the same bytes each time.
 

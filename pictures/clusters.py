@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import rc_context, style
+from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ class Panel(NamedTuple):
     features: np.ndarray  # [N, 2] float, the x_i
     labels: np.ndarray  # [N] integer class ids, the y_i
     centers: np.ndarray  # [C, 2] float, the c_j
-    class_names: tuple[str, ...]  # C of them, ten at most
+    class_names: tuple[str, ...]  # C of them, at most as many as COLORS
     title: str  # may have several lines, and mathtext between dollar signs
 
 
@@ -66,8 +66,12 @@ def check(panel: Panel) -> None:
 
 
 def limits_of(panels: list[Panel]) -> Limits:
-    """The smallest square, and a margin, around all points and centers of all panels: outliers stay in sight."""
-    shown = np.concatenate([np.asarray(array, np.float64) for panel in panels for array in (panel[0], panel[2])])
+    """The smallest square, and a margin, around all points, and centers of classes with points, of all panels.
+
+    Outliers stay in sight.
+    """
+    centers = [np.asarray(panel.centers)[np.unique(panel.labels)] for panel in panels]
+    shown = np.concatenate([*(panel.features for panel in panels), *centers]).astype(np.float64)
     low, high, largest = shown.min(axis=0), shown.max(axis=0), np.abs(shown).max()
     middle, reach = (low + high) / 2, np.max(high - low) / 2
     if reach <= 1e-6 * largest:  # all in one place, as far as float32 can tell: a collapse
@@ -76,7 +80,7 @@ def limits_of(panels: list[Panel]) -> Limits:
     return float(x0), float(x1), float(y0), float(y1)
 
 
-@style.context("default")  # whatever the user's own style is
+@rc_context(rcParamsDefault)  # whatever the user's own style is
 def figure(panels: list[Panel], *, limits: Limits | None = None, arranged: np.ndarray | None = None) -> Figure:
     """Draws a subplot for each panel, row by row, with equal aspect: a distance is as long in x as in y.
 
@@ -125,7 +129,7 @@ def encoded(drawn: Figure, format: str, *, small: bool = False) -> bytes:
     """
     undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
-    with style.context("default"), rc_context({"svg.hashsalt": "clusters", "pdf.fonttype": 42}):
+    with rc_context(rcParamsDefault | {"svg.hashsalt": "clusters", "pdf.fonttype": 42}):
         drawn.savefig(buffer, format=format, dpi=200 if small else 300, bbox_inches="tight", metadata=undated[format])
     if small and format == "png":
         picture = Image.open(buffer).convert("RGB").quantize(palette=palette(), dither=Image.Dither.NONE)
@@ -135,7 +139,7 @@ def encoded(drawn: Figure, format: str, *, small: bool = False) -> bytes:
 
 
 def palette() -> Image.Image:
-    """Greys for text and markers, and each class's color, exactly, with three paler shades for its edges."""
+    """Greys for text and markers, and each class's color, exactly, with three paler shades for edges in the legend."""
     grays = [np.full(3, level) for level in np.linspace(0, 1, 14)]
     shades = [1 - share * (1 - np.array(to_rgb(color))) for color in COLORS for share in (0.25, 0.5, 0.75, 1)]
     picture = Image.new("P", (1, 1))
@@ -159,7 +163,10 @@ def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged
     size = 1 + 0.28 * inches.max()  # a point's diameter, in points; the markers go with it
     order = np.random.default_rng(0).permutation(len(labels))
     colors = np.array(COLORS)[labels[order]]
-    axes.scatter(*features[order].T, s=size**2, c=colors, linewidths=0, rasterized=True, gid="points")
+    # Not antialiased: two classes blended can look like a third.
+    axes.scatter(
+        *features[order].T, s=size**2, c=colors, linewidths=0, antialiased=False, rasterized=True, gid="points"
+    )
     present = np.unique(labels)  # a class without an image has no name, and its center says nothing
     names, centers, arranged = np.array(panel.class_names)[present], centers[present], np.asarray(arranged)[present]
     axes.plot(*centers.T, markersize=3.5 * size, markeredgewidth=1, **CENTER_MARKER, gid="centers")
@@ -167,10 +174,10 @@ def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged
     scale = 72 * inches / (high - low)  # points to a feature unit
     for name, center, away in zip(names, centers, _away_from_others(arranged), strict=True):
         half = np.array([0.35 * len(name), 0.4]) * 8 + 3 * size  # half the name's box, and room for the marker
-        inner = half - 2 * size
+        inner = half - size  # what the frame must leave to it
         place = np.clip(away * half, (low - center) * scale + inner, (high - center) * scale - inner)
-        if (np.abs(place) < half - size).all():  # the border pushed it back over the marker
-            place[1] = math.copysign(half[1], place[1])
+        if (np.abs(place) < half - size).all():  # the frame pushed it back over the marker
+            place[1] = math.copysign(half[1], ((low + high) / 2 - center)[1])
         axes.annotate(
             name, center, place, textcoords="offset points", fontsize=8, weight="bold", ha="center", va="center",
             parse_math=False, path_effects=[withStroke(linewidth=2, foreground="white")],

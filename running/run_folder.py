@@ -78,8 +78,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes `value` as indented JSON, whole; a NaN or an infinity is a ValueError, not invalid JSON."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Writes `value` as indented JSON, whole; a NaN or an infinity, which JSON does not have, becomes null."""
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    write_text(path, json.dumps(finite, indent=2) + "\n")
 
 
 def create(folder: Path, *, overwrite: bool) -> None:

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 settings.register_profile("patient", deadline=None)  # times on a busy machine say nothing
 settings.load_profile("patient")
+os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # as the programs do
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib import image, rc_context
 from matplotlib.colors import to_rgb, to_rgba
+from PIL import Image
 
 from pictures import clusters
 
@@ -77,15 +78,19 @@ def test_centers_are_black_rings_with_a_white_edge_and_named_beside():
     assert named == {name: tuple(center) for name, center in zip(DIGITS, panel.centers, strict=True)}
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_names_lie_inside_the_axes_and_off_their_markers(seed):
-    names = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-    drawn = clusters.figure([made_panel(seed, names=names)] * 4)
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+
+@pytest.mark.parametrize(("names", "seed"), [(CLOTHES, 0), (CLOTHES, 1), (DIGITS, 0), (DIGITS, 1)])
+def test_names_lie_inside_the_axes_and_off_their_markers(names, seed):
+    panel = made_panel(seed, names=names)
+    tight = panel._replace(features=panel.centers[panel.labels])  # the outermost centers are beside the frame
+    drawn = clusters.figure([panel, panel, tight, tight])
     drawn.draw_without_rendering()
     for axes in drawn.axes:
         frame = axes.get_window_extent()
         for text in axes.texts:
-            box = text.get_window_extent()
+            box = text.get_window_extent().padded(drawn.dpi / 72)  # its white edge, 1 pt
             assert frame.x0 <= box.x0
             assert box.x1 <= frame.x1
             assert frame.y0 <= box.y0
@@ -103,10 +108,25 @@ def test_each_classs_points_have_the_color_of_its_entry_in_the_file(small):
         assert (pixels == exactly).all(axis=1).sum() > 300, "more than the entry of the legend has"
 
 
+def test_two_classes_one_on_the_other_never_look_like_a_third():
+    panel = made_panel(points=3000)
+    panel = panel._replace(labels=np.where(panel.labels % 2, 3, 6), features=panel.features / 5)
+    few = panel._replace(labels=panel.labels[:2], features=panel.features[:2])
+    seen = []
+    for shown in (panel, few):
+        content = clusters.encoded(clusters.figure([shown], limits=(-5, 5, -5, 5)), "png", small=True)
+        seen.append(dict(map(reversed, Image.open(io.BytesIO(content)).convert("RGB").getcolors())))
+    for j, color in enumerate(clusters.COLORS):
+        more, fewer = (counts[tuple(int(color[i : i + 2], 16) for i in (1, 3, 5))] for counts in seen)
+        assert (more == fewer) == (j not in (3, 6)), "the legend's, and nothing else"
+
+
 def test_a_class_without_an_image_has_neither_name_nor_center():
     panel = made_panel()
     panel.labels[panel.labels == 3] = 4
+    panel.centers[3] = 1000
     (axes,) = clusters.figure([panel]).axes
+    assert max(limits(axes)) < 100
     assert {text.get_text() for text in axes.texts} == set(DIGITS) - {"3"}
     np.testing.assert_array_equal(np.transpose(centers_of(axes).get_data()), np.delete(panel.centers, 3, axis=0))
 

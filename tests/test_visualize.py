@@ -83,8 +83,11 @@ def test_one_run_as_a_user_starts_it(tmp_path, run_script):
 
 
 @pytest.mark.parametrize("script", ["train_mnist.py", "visualize.py", "reproduce.py", "compare_losses.py"])
-def test_a_notebooks_backend_hinders_no_script(run_script, script):
-    result = run_script(script, "--help", MPLBACKEND="module://no_such_package.backend_inline")
+def test_a_notebooks_backend_and_a_users_damaged_style_hinder_no_script(tmp_path, run_script, script):
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe: 3")
+    hostile = {"MPLBACKEND": "module://matplotlib_inline.backend_inline", "MATPLOTLIBRC": str(tmp_path)}
+    assert run_script("-c", "import matplotlib", **hostile).returncode != 0
+    result = run_script(script, "--help", **hostile)
     assert result.returncode == 0, result.stderr
 
 
