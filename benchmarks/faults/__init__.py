@@ -1,4 +1,4 @@
-"""What a run survives: real trainings that are killed, signalled, starved of disk, and fed damaged files."""
+"""What a run survives: real trainings that are killed, signalled and starved of disk, or diverge."""
 
 import os
 

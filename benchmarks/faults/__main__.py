@@ -1,4 +1,4 @@
-"""What a run survives: real trainings that are killed, signalled, starved of disk, and fed damaged files.
+"""What a run survives: real trainings that are killed, signalled and starved of disk, or diverge.
 
     python -m benchmarks.faults                          # every campaign, an hour; rewrites docs/reliability.md
     python -m benchmarks.faults kills signals --count 4  # the named ones, four tries of each; prints, writes nothing
@@ -14,7 +14,7 @@ import argparse
 import csv
 
 from benchmarks import table
-from benchmarks.faults import disks, downloads, files, processes, settings, training
+from benchmarks.faults import disks, processes, training
 from benchmarks.faults.campaign import Campaign, run
 
 BEGIN = "<!-- by python -m benchmarks.faults, from reliability.csv -->"
@@ -26,11 +26,7 @@ CAMPAIGNS = {
         Campaign(4, 10, processes.two_at_once),
         Campaign(5, 20, disks.disk),
         Campaign(6, 24, training.divergence),
-        Campaign(7, files.FLIPS + len(files.DAMAGES), files.checkpoints),
-        Campaign(8, 20_000, files.data_files),
-        Campaign(9, settings.TRIES, settings.settings),
         Campaign(10, 1, training.long_run),
-        Campaign(11, len(downloads.TRIES), downloads.downloads),
     )
 }
 

@@ -37,11 +37,12 @@ def filled(filler: Path) -> None:
 
 
 def disk(number: int, folder: Path, seen: Seen) -> None:
-    """A run's disk gets full, or its folder read-only, moved or deleted: code 2 and a path; mended, it goes on
+    """A run's disk gets full, or its folder read-only, moved or deleted: code 2 or 4 and a path; mended, it goes on
 
-    At a random moment of training, extraction or drawing; the disk is a tmpfs of 16 MB. It must end with code 2 and a
-    message that names a path in the folder, other than in the hint how to go on, and the newest checkpoint from before
-    be whole. Resumed when the fault is mended, it must equal a run that was left alone.
+    At a random moment of training, extraction or drawing; the disk is a tmpfs of 16 MB. It must end with code 2 in
+    training, with 4 in drawing, with either in extraction, which begins before the session is closed, and a message
+    that names a path in the folder, other than in the hint how to go on, and the newest checkpoint from before be
+    whole. Resumed when the fault is mended, it must equal a run that was left alone.
     """
     fault = ("full", "read-only", "moved", "deleted")[number % 4]
     phase, first = PHASES[number // 4 % len(PHASES)], random.randrange(1, 180)
@@ -65,7 +66,7 @@ def disk(number: int, folder: Path, seen: Seen) -> None:
         else:
             while run.exists():  # again, if the run made a file meanwhile
                 shutil.rmtree(run, ignore_errors=True)
-        _, errors = ending(process, 2)
+        _, errors = ending(process, *{"training": [2], "extraction": [2, 4], "drawing": [4]}[phase])
         require(str(run) in errors.partition("Once that is mended")[0], f"{fault} in {phase}, names no path: {errors}")
         if fault == "read-only":
             _, errors = finish("--resume", run, code=2)

@@ -8,12 +8,13 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 from benchmarks.faults.campaign import require
 from benchmarks.faults.trainings import at, finish
 from running.checkpoints import newest_whole
 from running.run_folder import read_table
+from runs import missing, snapshots
 
 
 def steps_done(run: Path) -> int:
@@ -26,8 +27,10 @@ def phase_of(run: Path, last_step: int) -> str:
     """What a run is at, or was at when it died, by its folder alone."""
     if not (run / "metrics.csv").exists():
         return "start"
+    if any((run / "snapshots").glob(".partial-*")):
+        return "snapshot"
     if (run / "features_test.npz").exists():
-        return "finished" if (run / "metrics.json").exists() else "drawing"
+        return "drawing" if missing(run) else "finished"
     names = [path.name for path in (run / "checkpoints").iterdir()]
     index, data = ({int(name[11:].split(".")[0]) for name in names if part in name} for part in (".index", ".data-"))
     newest, state = max(index | data, default=0), run / "checkpoints" / "checkpoint"
@@ -39,7 +42,7 @@ def phase_of(run: Path, last_step: int) -> str:
 
 def tensors(prefix: str) -> dict[str, np.ndarray]:
     """All of a checkpoint."""
-    reader = tf.compat.v1.train.NewCheckpointReader(prefix)
+    reader = tf.train.NewCheckpointReader(prefix)
     return {name: np.array(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
 
 
@@ -48,7 +51,7 @@ def contents(run: Path) -> dict[str, object]:
     saved = tensors(newest_whole(run / "checkpoints").path)
     seen = {f"tensor {name}": value.tobytes() for name, value in saved.items()}
     seen |= {name: (run / name).read_bytes() for name in ("metrics.csv", "validation.csv")}
-    for path in (*run.glob("features_*.npz"), *run.glob("snapshots/[0-9]*.npz")):
+    for path in (*run.glob("features_*.npz"), *snapshots(run).values()):
         with np.load(path) as arrays:
             seen |= {f"{path.name} {key}": arrays[key].tobytes() for key in arrays}
     measured = json.loads((run / "metrics.json").read_text(encoding="utf-8")).items()

@@ -21,7 +21,13 @@ from running.checkpoints import newest_whole
 
 STEP_DEPENDENT = "--schedule one_cycle --center_loss_warmup_steps 100 --augment_shift 2"
 # Where a run is killed, and within how many seconds from the phase's begin: the small network, the full one.
-PHASES = {"training": (0.1, 2), "checkpointing": (0.003, 0.02), "extraction": (0.5, 20), "drawing": (0.5, 3)}
+PHASES = {
+    "training": (0.1, 2),
+    "snapshot": (0.003, 0.003),
+    "checkpointing": (0.003, 0.02),
+    "extraction": (0.5, 20),
+    "drawing": (0.5, 3),
+}
 
 
 def kill_in(phase: str, words: str, run: Path, full: bool, first: int, last: int) -> bool:
@@ -52,7 +58,7 @@ def require_whole(run: Path) -> None:
 
 
 def kills(number: int, folder: Path, seen: Seen) -> None:
-    """SIGKILL in training, checkpointing, extraction, drawing; the resumed run equals the undisturbed one to the bit
+    """SIGKILL in training, snapshot, checkpoint, extraction, drawing; the resumed run equals the undisturbed one
 
     The phase is the one that was hit least often so far, the moment random; what counts is the phase that was hit. One
     in ten is the full network on MNIST, the rest small ones on digits, in float32 or bfloat16, centers by py_func or
@@ -64,7 +70,7 @@ def kills(number: int, folder: Path, seen: Seen) -> None:
     full, run = number % 10 == 9, folder / "run"
     last, every = (60, 20) if full else (200, 25)
     kind = f"--steps {last} --checkpoint_every_steps {every}" if full else STEP_KINDS[(number + number // 4) % 4]
-    words = f"{FULL} {kind}" if full else f"{SMALL} {STEP_DEPENDENT} {kind}"
+    words = f"{FULL} {kind} --snapshot_steps [20,30,40]" if full else f"{SMALL} {STEP_DEPENDENT} {kind}"
     while not kill_in(min(PHASES, key=seen["phase"].count), words, run, full, random.randrange(1, last - every), last):
         shutil.rmtree(run)
     killed = {"phase": phase_of(run, last), "network": "full" if full else " ".join(kind.split()[1::2])}
@@ -128,6 +134,6 @@ def two_at_once(number: int, folder: Path, seen: Seen) -> None:
         second = [words, *at(run), "--overwrite"] if number % 2 else ["--resume", run]
         _, errors = finish(*second, code=2)
         require(f"in use by process {first.pid};" in errors, errors)
-        ending(first)
+        ending(first, 0)
     require_as_left_alone(run, words, folder)
     seen["second process"].append(f"by {'--overwrite' if number % 2 else '--resume'}")

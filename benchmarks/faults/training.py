@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
+import tensorflow.compat.v1 as tf
 
 from benchmarks.faults.campaign import Seen, require
 from benchmarks.faults.leftovers import tensors
@@ -70,7 +70,7 @@ def long_run(number: int, folder: Path, seen: Seen) -> None:
     seconds -= seconds[0]
     growth = float(np.polyfit(seconds, megabytes, 1)[0] * seconds[-1])
     (events,) = run.glob("checkpoints/events.*")
-    times = {event.step: event.wall_time for event in tf.compat.v1.train.summary_iterator(str(events)) if event.step}
+    times = {event.step: event.wall_time for event in tf.train.summary_iterator(str(events)) if event.step}
     first, *_, last = np.array_split(np.diff(list(times.values())), 4)
     slowing = float(np.median(last) / np.median(first))
     rows = [int(row["step"]) for row in read_table(run / "metrics.csv")]

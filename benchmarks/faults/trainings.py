@@ -36,10 +36,10 @@ def started(words: str, *more: object) -> Iterator[subprocess.Popen]:
             process.kill()
 
 
-def ending(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
-    """Waits for the exit code; what was printed, and what was complained of, which is no traceback."""
+def ending(process: subprocess.Popen, *codes: int) -> tuple[str, str]:
+    """Waits for one of the exit codes; what was printed, and what was complained of, which is no traceback."""
     output, errors = process.communicate(timeout=LONGEST)
-    require(process.returncode == code, f"exit code {process.returncode}, expected {code}: {errors[-400:]}")
+    require(process.returncode in codes, f"exit code {process.returncode}, expected {codes}: {errors[-400:]}")
     require("Traceback" not in errors, errors[-400:])
     return output, errors
 
@@ -63,6 +63,6 @@ def at(run: Path) -> list[str]:
 
 def start_step(output: str) -> int:
     """The step from which a training said that it starts."""
-    told = re.search(r"(?:going on from|starting at|finished already, at) step ([\d,]+)", output)
+    told = re.search(r"(?:going on from|starting at|trained already, to|finished already, at) step ([\d,]+)", output)
     require(told, f"does not tell where it starts: {output}")
     return int(told[1].replace(",", ""))
