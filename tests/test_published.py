@@ -205,16 +205,18 @@ def test_links_commands_and_tests_named_on_a_page_are_there(page):
         assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}: {name}"
     for file in re.findall(r"(?<![\w/])configs/[\w./]+", text):
         assert (ROOT / file.rstrip(".")).exists(), file
-    for line in re.findall(r"^ {4}(?:make train|python|\.venv).*$", text, re.MULTILINE):
+    for line in re.findall(r"(?:^ {4}|`)((?:make train|python )[^`\n]*)", text, re.MULTILINE):
         words = shlex.split(line, comments=True)
         options = {word[2:] for word in shlex.split(" ".join(words).replace("ARGS=", "")) if word.startswith("--")}
         script = "train_mnist.py" if words[0] == "make" else words[1]
         if script == "train_mnist.py":
             names = {field.name for field in dataclasses.fields(config.Config)}
             assert options <= names | {"config", "resume", "overwrite", "help"}, line
-        elif script != "-m":
+        else:
             program = (ROOT / script).read_text(encoding="utf-8")
             assert all(f'"--{name}"' in program for name in options), line
+        if script == "reproduce.py":
+            assert (ROOT / "configs" / words[2].replace("<preset>", "blog")).is_dir(), line
 
 
 def test_the_readme_is_short_and_counts_lines_right():
