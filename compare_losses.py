@@ -147,10 +147,16 @@ def write_table(path: Path, rows: list) -> None:
     """Writes the rows as CSV and prints them."""
     with write_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([rows[0]._fields, *rows])
-    table = Table(*(name.replace("_", " ") for name in rows[0]._fields), title=path.name, box=None, pad_edge=False)
+    columns = (name.replace("_", " ").replace("gradient", "grad.") for name in rows[0]._fields)
+    table = Table(*columns, title=path.name, box=None, pad_edge=False, collapse_padding=True)
     for row in rows:
-        table.add_row(*(str(x) if isinstance(x, int | str) else f"{x:.1f}" if x >= 1 else f"{x:.2g}" for x in row))
-    Console(width=max(110, Console().width)).print(table)
+        table.add_row(*(str(x) if isinstance(x, int | str) else _short(x) for x in row))
+    Console(width=max(80, Console().width)).print(table)
+
+
+def _short(x: float) -> str:
+    """At most five characters of a number, so that a row fits into 80."""
+    return f"{x:.0f}" if x >= 100 else f"{x:.1f}" if x >= 1 else f"{x:.2f}" if x >= 0.1 else f"{x:.1g}"
 
 
 def compare(
