@@ -8,10 +8,24 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-settings.register_profile("patient", deadline=None)  # times on a busy machine say nothing
-settings.load_profile("patient")
 os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # as the programs do
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--count", type=int, default=100, help="random cases of each test that draws some")
+
+
+def pytest_configure(config):
+    # Times on a busy machine say nothing.
+    settings.register_profile("patient", deadline=None, max_examples=config.getoption("--count"))
+    settings.load_profile("patient")
+
+
+@pytest.fixture
+def cases(request) -> range:
+    """Numbers of the random cases to try."""
+    return range(request.config.getoption("--count"))
 
 
 @pytest.fixture(scope="session")

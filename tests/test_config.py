@@ -1,6 +1,7 @@
 """The settings: the blog's recipe value by value, the YAML files, precedence, refusals, and --resume."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 
@@ -255,6 +256,32 @@ def test_hostile_value_is_refused_by_name(source, name, value, refused, a_file):
     else:
         message = refused("--config", a_file(f"{name}: {value}\n".replace(": nan", ": .nan").replace("inf", ".inf")))
     assert name in message
+
+
+words = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters="\x85"), max_size=12)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from([field.name for field in dataclasses.fields(Config)]),
+    text=words
+    | st.sampled_from([value for values in HOSTILE.values() for value in values])
+    | st.from_regex(r"[-+.\[]?[0-9][-+.0-9eE,: \]]{0,6}", fullmatch=True),
+)
+def test_any_text_is_read_alike_or_refused_by_name_as_an_option_and_in_a_file(name, text, a_file, capsys):
+    answers = []
+    for arguments in (
+        [f"--{name}={text}"],
+        ["--config", str(a_file(f"{name}: {json.dumps(text, ensure_ascii=False)}\n"))],
+    ):
+        try:
+            answers.append(getattr(parse_command_line(arguments).config, name))
+        except SystemExit:
+            message = capsys.readouterr().err
+            assert name in message
+            assert len(message) < 1000
+            answers.append(None)
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("value", ["9" * 400, "9" * 5000, "1" + ":10" * 300], ids=["beyond float", "int", "base 60"])

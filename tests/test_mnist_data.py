@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mnist_data
@@ -27,7 +27,6 @@ from mnist_data import DataError, batches, load, read_idx, shifted, stratified_s
 ROOT = Path(mnist_data.__file__).parent
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = STEMS
-quick = settings(max_examples=100)
 
 
 def images_of(count: int) -> np.ndarray:
@@ -253,7 +252,6 @@ def mutated(draw, content: bytes) -> bytes:
 KINDS = {"images": idx(images_of(2)), "labels": idx(labels_of(12))}
 
 
-@quick
 @given(st.binary(max_size=60), st.data(), st.sampled_from(sorted(KINDS)), st.sampled_from(["", ".gz"]))
 def test_arbitrary_and_mutated_files_are_read_right_or_refused(arbitrary, data, kind, suffix):
     for content in (arbitrary, data.draw(mutated(KINDS[kind]))):
@@ -598,7 +596,6 @@ def test_every_real_mirror_and_checksum_is_named_in_the_module():
 # --- the stratified split
 
 
-@quick
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=200),
     st.floats(0, 0.99),
@@ -646,7 +643,6 @@ def test_split_refuses_what_is_no_fraction_and_a_class_too_small():
 # --- the order of the batches
 
 
-@quick
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(0, 2**40), st.integers(0, 200))
 def test_every_epoch_holds_every_example_once_and_goes_on_from_any_step(num_examples, batch_size, seed, first_step):
     steps = -(-num_examples // batch_size)

@@ -14,7 +14,7 @@ import argparse
 import csv
 
 from benchmarks import table
-from benchmarks.faults import disks, processes, training
+from benchmarks.faults import disks, generated, processes, training
 from benchmarks.faults.campaign import Campaign, run
 
 BEGIN = "<!-- by python -m benchmarks.faults, from reliability.csv -->"
@@ -26,7 +26,11 @@ CAMPAIGNS = {
         Campaign(4, 10, processes.two_at_once),
         Campaign(5, 20, disks.disk),
         Campaign(6, 24, training.divergence),
+        Campaign(7, 1, generated.checkpoints),
+        Campaign(8, 1, generated.data_files),
+        Campaign(9, 1, generated.settings),
         Campaign(10, 1, training.long_run),
+        Campaign(11, 1, generated.mirrors),
     )
 }
 
