@@ -1,6 +1,6 @@
 """Eq. 2 by the loop over the classes against Eq. 2 by gather, on the same random inputs.
 
-classes.csv: what a class costs, in graph ops, in memory, and in time to build, of the first step and of a later one.
+classes.csv: what a class costs, in graph ops, and in time to build, of the first step and of a later one.
 feature_scale.csv: what the loop's expanded square costs: the errors for features about 0.1 from their centers, when
 the length of the centers, the feature scale, grows.
 A step is the loss and its gradient by the features. Errors are against Eq. 2 and 3 in float64 NumPy on the same float32
@@ -8,14 +8,10 @@ numbers: of the value, relative to it; of the gradient, the largest deviation ov
 """
 
 import csv
-import multiprocessing
 import os
-import resource
-import sys
 import time
 from collections import namedtuple
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -25,7 +21,7 @@ if __name__ == "__main__":
 import numpy as np
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from pictures.loss_comparison import draw_loss_comparison
 from running.command_line import Parser
@@ -38,11 +34,10 @@ SCALES = np.logspace(0, 4, 9)
 SCALE_CLASSES, SCALE_DRAWS, SCALE_DISTANCE = 10, 25, 0.1
 
 # A row of classes.csv. The first step includes TensorFlow's optimizing of the graph. The next two are medians: of a
-# later step, and of its ratio to the step by gather timed just after it. Last, the memory of a process that builds the
-# graph and takes two steps, at its peak, less what it had before.
+# later step, and of its ratio to the step by gather timed just after it.
 Cost = namedtuple(
     "Cost",
-    "classes loss value value_error gradient_error ops_loss ops_step build_s first_step_s step_ms over_gather peak_mb",
+    "classes loss value value_error gradient_error ops_loss ops_step build_s first_step_s step_ms over_gather",
 )
 # A row of feature_scale.csv; the errors are the largest of SCALE_DRAWS batches.
 ScaleError = namedtuple("ScaleError", "feature_scale loss value_error gradient_error")
@@ -88,28 +83,6 @@ def measure_errors(step: Callable, features, labels, centers) -> tuple[float, fl
     return value, abs(value - exact_value) / exact_value, np.abs(gradient - exact).max() / np.abs(exact).max()
 
 
-def peak_megabytes() -> float:
-    """This process's memory at its peak so far. On Linux not by getrusage: there a child begins with its parent's."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10
-
-
-def added_megabytes(loss: str, classes: int, batch_size: int, width: int, seed: int) -> float:
-    """What graph and step add to the memory at its peak. To be called in a process of its own."""
-    import tensorflow.compat.v1 as tf
-
-    batch = draw_inputs(seed, batch_size, classes, width, scale=1.0, distance=1.0)
-    with tf.Graph().as_default(), tf.Session() as session:
-        session.run(tf.constant(0.0))  # what any session needs
-    before = peak_megabytes()
-    step, _ = build_loss_graph(loss, batch_size, classes, width)
-    step(*batch)
-    step(*batch)
-    return peak_megabytes() - before
-
-
 def measure_costs(losses: tuple, classes: int, batch_size: int, width: int, seed: int, repeats: int) -> list[Cost]:
     """The rows of one C; the losses take turns, each timed step after an untimed one of the same loss."""
     batch = draw_inputs(seed, batch_size, classes, width, scale=1.0, distance=1.0)
@@ -122,13 +95,7 @@ def measure_costs(losses: tuple, classes: int, batch_size: int, width: int, seed
     later = seconds[1:, :, 1]  # [repeats, losses]
     times = [seconds[0, :, 0], *np.median([1000 * later, later / later[:, -1:]], axis=1)]  # gather is the last loss
     errors = [measure_errors(step, *batch) for step in steps]
-    peaks = []
-    for loss in losses:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            peaks.append(process.submit(added_megabytes, loss, classes, batch_size, width, seed).result())
-    return [
-        Cost(classes, loss, *errors[i], *sizes[i], *(t[i] for t in times), peaks[i]) for i, loss in enumerate(losses)
-    ]
+    return [Cost(classes, loss, *errors[i], *sizes[i], *(t[i] for t in times)) for i, loss in enumerate(losses)]
 
 
 def measure_scale_errors(batch_size: int, width: int, seed: int) -> list[ScaleError]:
@@ -147,7 +114,8 @@ def write_table(path: Path, rows: list) -> None:
     """Writes the rows as CSV and prints them."""
     with write_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([rows[0]._fields, *rows])
-    columns = (name.replace("_", " ").replace("gradient", "grad.") for name in rows[0]._fields)
+    names = [name.replace("_", " ").replace("gradient", "grad.") for name in rows[0]._fields]
+    columns = [Column(name, min_width=max(map(len, name.split()))) for name in names]
     table = Table(*columns, title=path.name, box=None, pad_edge=False, collapse_padding=True)
     for row in rows:
         table.add_row(*(str(x) if isinstance(x, int | str) else _short(x) for x in row))

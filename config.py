@@ -21,7 +21,6 @@ import jsonargparse
 from jsonargparse.typing import ClosedUnitInterval, restricted_string_type
 from jsonargparse.typing import restricted_number_type as number
 
-from running import machine
 from running.command_line import Parser
 
 # Each with its words for an error: "expected …".
@@ -229,14 +228,6 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
                 f"only these may change: {', '.join(sorted(names(RESUMABLE)))}"
             )
     return CommandLine(config, folder, resume=True, overwrite=False)
-
-
-def resolve_precision(precision: str) -> str:
-    """What `auto` stands for here: bfloat16 if the processor has AMX or AVX512-BF16 (read on Linux), else float32."""
-    if precision != "auto":
-        return precision
-    flags = (machine.cpu("flags") or "").split()
-    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
 
 
 def resolve_snapshot_steps(snapshot_steps: tuple[int, ...] | None, steps: int) -> tuple[int, ...]:

@@ -61,6 +61,15 @@ class Split(NamedTuple):
     labels: np.ndarray  # [N] int64, each in 0 … 9
 
 
+class Splits(NamedTuple):
+    """The images of a run, by use."""
+
+    train: Split
+    validation: Split  # may be empty
+    test: Split
+    train_index: np.ndarray  # [N] int64, where the training images are in the data set's own training split
+
+
 class Dataset(NamedTuple):
     name: str  # mnist, fashion_mnist or digits
     source: str  # one line for the user: where it came from
@@ -137,6 +146,13 @@ def read_idx(path: Path | str, kind: str) -> np.ndarray:
     if kind == "labels" and array.max() > 9:
         raise _malformed(path, f"label {array.max()} at position {array.argmax()}, expected 0 … 9")
     return array if kind == "images" else array.astype(np.int64)
+
+
+def divide(data: Dataset, fraction: float, split_seed: int) -> Splits:
+    """Holds out images for validation, as `stratified_split`, which also says what it raises."""
+    kept, held_out = stratified_split(data.train.labels, fraction, split_seed)
+    train, validation = (Split(data.train.images[index], data.train.labels[index]) for index in (kept, held_out))
+    return Splits(train, validation, data.test, kept)
 
 
 def stratified_split(labels: np.ndarray, fraction: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:

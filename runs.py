@@ -147,6 +147,31 @@ def read_json(path: Path) -> dict:
     return value
 
 
+def check_data(folder: Path, fingerprint: str, source: str) -> None:
+    """Notes in a new run's folder by its `fingerprint` which data it is trained on.
+
+    Raises:
+        RunFolderError: if the run was begun with other data than those from `source`.
+    """
+    known = folder / "data.sha256"
+    if not known.exists():
+        run_folder.write_text(known, fingerprint + "\n")
+    if known.read_bytes() != (fingerprint + "\n").encode():
+        raise RunFolderError(f"{source}: not the data that {folder} was begun with; give it those by --data_dir")
+
+
+def make_ready(folder: Path, config: Config, step: int) -> None:
+    """Prepares a run's folder for training from `step` on: no file of a later step or of an earlier end stays there."""
+    for name in (*LAST_FILES, *PICTURES):
+        (folder / name).unlink(missing_ok=True)
+    for later, path in snapshots(folder).items():
+        if later > step:  # these steps are taken again
+            path.unlink()
+    run_folder.write_text(folder / "config.yaml", settings.to_yaml(config))
+    for part in ("checkpoints", "snapshots"):
+        (folder / part).mkdir(exist_ok=True)
+
+
 def missing(folder: Path) -> list[str]:
     """Which of LAST_FILES the run in `folder` does not have."""
     return [name for name in LAST_FILES if not (folder / name).exists()]

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from benchmarks.table import DOCS, Row
-from config import Config, parse_command_line, resolve_precision
-from mnist_data import Split, batches, load, stratified_split
+from config import Config, parse_command_line
+from mnist_data import Split, batches, divide, load
+from running.precision import fastest
 
 TARGET, MAX_EPOCHS = 0.985, 100
 EVALUATE_EVERY = 50  # steps of ours; PyTorch is evaluated after each epoch, 375 steps
@@ -27,15 +28,13 @@ EVALUATE_EVERY = 50  # steps of ours; PyTorch is evaluated after each epoch, 375
 def quickstart() -> Config:
     """Its settings."""
     config = parse_command_line(["--config", str(DOCS.parent / "configs/quickstart.yaml")]).config
-    return dataclasses.replace(config, precision=resolve_precision(config.precision))
+    return dataclasses.replace(config, precision=fastest())
 
 
 def split() -> tuple[Split, Split]:
     """The training and the validation split of MNIST, as the quickstart has them."""
     config = quickstart()
-    data = load("mnist", config.data_dir).train
-    parts = stratified_split(data.labels, config.validation_fraction, config.split_seed)
-    return tuple(Split(data.images[part], data.labels[part]) for part in parts)
+    return divide(load("mnist", config.data_dir), config.validation_fraction, config.split_seed)[:2]
 
 
 def ours(training: Split, validation: Split) -> Iterator[tuple[int, float, float]]:
@@ -59,7 +58,7 @@ def ours(training: Split, validation: Split) -> Iterator[tuple[int, float, float
                 session.run([graph.train_op, graph.center_update], feed)
                 seconds += time.perf_counter() - start
                 if step % EVALUATE_EVERY == 0:
-                    seen = evaluate(session, graph, validation)
+                    seen, _ = evaluate(session, graph, validation)
                     yield step, seconds, float((seen.predictions == validation.labels).mean())
 
 

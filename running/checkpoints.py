@@ -81,13 +81,17 @@ def _problem(prefix: str, step: int) -> str | None:
     return None if saved_step == step else f"holds step {saved_step}"
 
 
-def check_fits(prefix: str, variables: list[tf.Variable]) -> None:
-    """Compares names and shapes in the checkpoint at `prefix` with the graph's `variables`.
+def check_fits(found: Found, variables: list[tf.Variable], steps: int) -> None:
+    """Compares what was found with the graph's `variables`, by name and shape, and with the `steps` wanted in all.
 
     Raises:
-        CheckpointError: naming the first differences.
+        CheckpointError: if it is beyond them, or of another graph; the message names the first differences.
     """
-    saved = read(prefix).get_variable_to_shape_map()
+    if found.path is None:
+        return
+    if found.step > steps:
+        raise CheckpointError(f"{found.path}: at step {found.step} already, beyond the {steps} steps asked for")
+    saved = read(found.path).get_variable_to_shape_map()
     wanted = {variable.op.name: variable.shape.as_list() for variable in variables}
     differences = [
         f"{name}: {saved.get(name, 'missing')} in the checkpoint, {wanted.get(name, 'missing')} in the graph"
@@ -96,5 +100,5 @@ def check_fits(prefix: str, variables: list[tf.Variable]) -> None:
     ]
     if differences:
         raise CheckpointError(
-            f"{prefix}: of another network, {len(differences)} variables differ: {'; '.join(differences[:3])}"
+            f"{found.path}: of another network, {len(differences)} variables differ: {'; '.join(differences[:3])}"
         )

@@ -97,7 +97,7 @@ class PatienceHook(ScalarsHook):
         scalars: Scalars,
         wrong: Callable[[Mapping[str, float]], str | None],
         patience: int,
-        warn: Callable[[str], None],
+        warn: Callable[[str], None] = print,
     ) -> None:
         super().__init__(scalars)
         self._wrong, self._patience, self._warn = wrong, patience, warn

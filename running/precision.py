@@ -1,13 +1,38 @@
-"""Whether TensorFlow convolves in bfloat16 on this processor."""
-
-from __future__ import annotations
+"""In which precision TensorFlow convolves on this processor."""
 
 import re
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from running import machine
+
 SECONDS = 10  # for one small convolution, which takes milliseconds where it runs
+
+
+class PrecisionError(Exception):
+    """The processor can't do what was asked for. The message says why, and what to ask for instead."""
+
+
+def fastest() -> str:
+    """bfloat16 if the processor multiplies it in hardware, by AMX or AVX512-BF16 (read on Linux), else float32."""
+    flags = (machine.cpu("flags") or "").split()
+    return "bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def resolve_precision(wanted: str) -> tuple[str, str | None]:
+    """The precision for `wanted`, float32, bfloat16, or auto for the fastest; and why it is not that, or None.
+
+    Raises:
+        PrecisionError: if bfloat16 is wanted and does not run here.
+    """
+    precision = fastest() if wanted == "auto" else wanted
+    problem = bfloat16_problem() if precision == "bfloat16" else None
+    if problem is None:
+        return precision, None
+    if wanted != "auto":
+        raise PrecisionError(f"precision: bfloat16 does not run here ({problem}); ask for auto or float32")
+    return "float32", f"precision float32, since bfloat16 does not run here ({problem})"
 
 
 def bfloat16_problem() -> str | None:

@@ -7,7 +7,6 @@ import errno
 import fcntl
 import json
 import os
-import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -96,10 +95,7 @@ def create(folder: Path, *, overwrite: bool) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not overwrite:
-            raise RunFolderError(
-                f"{folder}: already exists; choose another --run_name, go on with it by "
-                f"--resume {shlex.quote(str(folder))}, or replace it with --overwrite"
-            )
+            raise RunFolderError(f"{folder}: already exists; go on with it, replace it, or choose another name")
         if not (folder / MARKER).is_file():
             raise RunFolderError(
                 f"{folder}: not a run folder of this program (no {MARKER} in it), so it is not removed"
@@ -128,8 +124,8 @@ def locked(folder: Path) -> Iterator[None]:
             ) from None
         except OSError as error:
             raise RunFolderError(
-                f"{folder}: its file system gives no lock ({error.strerror}); choose an --output_dir on another one, "
-                "to go on after a copy of the run to there"
+                f"{folder}: its file system gives no lock ({error.strerror}); use a folder on another one, "
+                "or move the run to one"
             ) from error
         marker.truncate(0)
         marker.write(f"{os.getpid()}\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 
 from running.checkpoints import Found, Saver
-from running.hooks import FiniteHook, FiniteVariables
+from running.hooks import FiniteHook, FiniteVariables, Scalars
 
 
 class Session(tf.train.SingularMonitoredSession):
@@ -22,9 +22,8 @@ def open_session(
     folder: Path,
     start: Found,
     saver: Saver,
-    losses: FiniteHook,
+    scalars: Scalars,
     hooks: list[tf.train.SessionRunHook],
-    *,
     save_every_steps: int,
     summary_every_steps: int,
 ) -> Session:
@@ -38,12 +37,12 @@ def open_session(
         folder: of the run's checkpoints.
         start: what was found in it; its variables are the graph's.
         saver: of all variables of the graph.
-        losses: rides along first.
+        scalars: of a step, checked first after each.
         hooks: what else rides along.
         save_every_steps: steps between checkpoints; the first and the last step are saved too.
         summary_every_steps: steps between summaries in the event file.
     """
-    variables = tf.global_variables()
+    variables, losses = tf.global_variables(), FiniteHook(scalars)
     restore = None
     if start.path is not None:
         saver.recover_last_checkpoints(start.whole)  # else those of the earlier session would never be deleted

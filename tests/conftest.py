@@ -1,6 +1,7 @@
 """What the tests share: where the real data are, and runs of the scripts as a user starts them."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the processes of the tests would ignore it, too
     # Times on a busy machine say nothing.
     settings.register_profile("patient", deadline=None, max_examples=config.getoption("--count"))
     settings.load_profile("patient")

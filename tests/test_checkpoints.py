@@ -231,7 +231,7 @@ def test_none_whole_is_an_error_that_names_each(folder):
 def test_fitting_variables_fit(folder):
     with tf.Graph().as_default():
         step, variables = build()
-        checkpoints.check_fits(str(folder / "model.ckpt-1000"), [step, *variables])
+        checkpoints.check_fits(checkpoints.newest_whole(folder), [step, *variables], steps=1000)
 
 
 def test_differences_are_named(folder):
@@ -244,7 +244,7 @@ def test_differences_are_named(folder):
         with tf.variable_scope("lenet"):
             others.append(tf.get_variable("conv1a/slope_2", [8], use_resource=True))
         with pytest.raises(CheckpointError) as raised:
-            checkpoints.check_fits(str(folder / "model.ckpt-1000"), [step, *others])
+            checkpoints.check_fits(checkpoints.newest_whole(folder), [step, *others], steps=1000)
     assert str(raised.value) == (
         f"{folder / 'model.ckpt-1000'}: of another network, 4 variables differ: "
         "extra: missing in the checkpoint, [3] in the graph; "
@@ -261,7 +261,7 @@ def test_another_shape_is_named(folder):
         with pytest.raises(
             CheckpointError, match=r"1 variables differ: centers: \[10, 2\] in .*, \[62, 2\] in the graph"
         ):
-            checkpoints.check_fits(str(folder / "model.ckpt-1000"), [step, *variables])
+            checkpoints.check_fits(checkpoints.newest_whole(folder), [step, *variables], steps=1000)
 
 
 # --- odd names

@@ -30,12 +30,12 @@ def test_the_run_leaves_two_tables_and_a_figure_and_nothing_else(results):
 
 
 def test_the_widest_rows_fit_into_80_columns(tmp_path, capsys):
-    row = compare_losses.Cost(10_000, "gather", 10_131.7, 1e-7, 1e-7, 90_020, 99_010, 61.23, 172.3, *[12_345.6] * 3)
+    row = compare_losses.Cost(10_000, "gather", 10_131.7, 1e-7, 1e-7, 90_020, 99_010, 61.23, 172.3, *[12_345.6] * 2)
     compare_losses.write_table(tmp_path / "classes.csv", [row, row._replace(value=0.012, step_ms=0.123)])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert [line.split() for line in lines[-2:]] == [
-        ["10000", "gather", value, "1e-07", "1e-07", "90020", "99010", "61.2", "172", step, "12346", "12346"]
+        ["10000", "gather", value, "1e-07", "1e-07", "90020", "99010", "61.2", "172", step, "12346"]
         for value, step in (("10132", "12346"), ("0.01", "0.12"))
     ]
     assert "…" not in "".join(lines), "a cell is cut off"
@@ -55,7 +55,6 @@ def test_costs_of_each_class_count(results):
             assert float(row["build_s"]) > 0
             assert float(row["first_step_s"]) > 0
             assert float(row["step_ms"]) > 0
-            assert float(row["peak_mb"]) >= 0
     assert rows[1]["ops_step"] == rows[3]["ops_step"]
 
 

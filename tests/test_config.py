@@ -10,9 +10,8 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from config import RESUMABLE, Config, load, parse_command_line, resolve_precision, resolve_snapshot_steps, to_yaml
+from config import RESUMABLE, Config, load, parse_command_line, resolve_snapshot_steps, to_yaml
 from config import names as setting_names
-from running import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -472,19 +471,6 @@ def test_data_folder_comes_from_the_environment(monkeypatch, a_file):
 def test_lambda_eff(lambda_, reduction, batch_size, expected):
     config = Config(center_loss_weight=lambda_, center_loss_reduction=reduction, batch_size=batch_size)
     assert config.lambda_eff == pytest.approx(expected, rel=1e-12)
-
-
-def test_auto_precision_follows_the_processor(monkeypatch):
-    assert resolve_precision("float32") == "float32"
-    assert resolve_precision("bfloat16") == "bfloat16"
-    for flags, expected in (
-        ("avx2 avx512f", "float32"),
-        ("avx2 avx512_bf16", "bfloat16"),
-        ("amx_bf16 amx_tile", "bfloat16"),
-        (None, "float32"),
-    ):
-        monkeypatch.setattr(machine, "cpu", lambda field, flags=flags: {"flags": flags}[field])
-        assert resolve_precision("auto") == expected
 
 
 def test_snapshots_are_where_they_were_asked_or_spread_over_the_logarithm_of_the_steps():

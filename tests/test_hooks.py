@@ -43,7 +43,7 @@ class Toy:
             folder,
             checkpoints.newest_whole(folder),
             checkpoints.Saver(max_to_keep=3),
-            hooks.FiniteHook(self.scalars),
+            self.scalars,
             riding,
             save_every_steps=save_steps,
             summary_every_steps=100,

@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 import yaml
 
 import config
+from running import precision
 from training_graph import build_graph
 
 CONFIGS = Path(config.__file__).parent / "configs"
@@ -29,7 +30,7 @@ def started():
 
     def start(name):
         settings = read(name)
-        settings = dataclasses.replace(settings, precision=config.resolve_precision(settings.precision))
+        settings = dataclasses.replace(settings, precision=precision.resolve_precision(settings.precision)[0])
         graph = tf.Graph()
         with graph.as_default():
             handles = build_graph(settings, 10)

@@ -3,6 +3,7 @@
 import csv
 import json
 import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import training_graph
 from config import Config
 from conftest import ROOT
 from mnist_data import Split, batches, load
+from running import precision as precisions
 from update_centers import update_centers
 
 TINY = {"dataset": "digits", "channels": (2, 3, 4), "batch_size": 20}
@@ -219,12 +221,13 @@ def test_naive_and_gather_loss_train_alike(session_of, digits):
 
 def test_evaluation_covers_the_whole_split_in_order(session_of, digits, monkeypatch):
     graph, session = session_of()
-    whole = train_mnist.evaluate(session, graph, digits.test)
+    whole, cross_entropy = train_mnist.evaluate(session, graph, digits.test)
     monkeypatch.setattr(train_mnist, "EVALUATION_BATCH", 100)  # 359 images: a short last batch
-    parts = train_mnist.evaluate(session, graph, digits.test)
+    parts, again = train_mnist.evaluate(session, graph, digits.test)
+    assert again == pytest.approx(cross_entropy, rel=1e-5)
     assert whole.features.shape == (len(digits.test.labels), 2)
     np.testing.assert_allclose(parts.features, whole.features, rtol=1e-5, atol=1e-5)
-    one = train_mnist.evaluate(session, graph, Split(digits.test.images[7:8], digits.test.labels[7:8]))
+    one, _ = train_mnist.evaluate(session, graph, Split(digits.test.images[7:8], digits.test.labels[7:8]))
     np.testing.assert_allclose(one.features[0], whole.features[7], rtol=1e-5, atol=1e-5)
 
 
@@ -561,8 +564,8 @@ def test_a_precision_that_the_processor_lacks_is_refused_or_replaced(run_script,
     left_to_it = run_script("train_mnist.py", *words, "auto", "--precision", "auto", **without)
     assert left_to_it.returncode == 0, left_to_it.stderr
     assert config.load(tmp_path / "auto" / "config.yaml").precision == "float32"
-    if config.resolve_precision("auto") == "bfloat16":
-        assert "warning: precision float32, since bfloat16 does not run here" in left_to_it.stdout
+    if precisions.fastest() == "bfloat16":
+        assert "note: precision float32, since bfloat16 does not run here" in left_to_it.stdout
 
 
 def test_a_run_is_not_resumed_on_other_data(run_script, tmp_path):
@@ -611,7 +614,8 @@ def test_an_earlier_run_is_not_overwritten_unasked(finished_run, run_script):
     run, _ = finished_run
     done = run_script("train_mnist.py", *TINY_RUN, "--steps", "1", "--output_dir", run.parent, "--run_name", run.name)
     assert done.returncode == 2
-    assert "already exists" in done.stderr
+    assert f"{run}: already exists; go on with it, replace it, or choose another name\n" in done.stderr
+    assert f"go on with: python train_mnist.py --resume {shlex.quote(str(run))}\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -67,7 +67,7 @@ def disk(number: int, folder: Path, seen: Seen) -> None:
             while run.exists():  # again, if the run made a file meanwhile
                 shutil.rmtree(run, ignore_errors=True)
         _, errors = ending(process, *{"training": [2], "extraction": [2, 4], "drawing": [4]}[phase])
-        require(str(run) in errors.partition("Once that is mended")[0], f"{fault} in {phase}, names no path: {errors}")
+        require(str(run) in errors.partition("go on with")[0], f"{fault} in {phase}, names no path: {errors}")
         if fault == "read-only":
             _, errors = finish("--resume", run, code=2)
             require(str(run) in errors, errors)

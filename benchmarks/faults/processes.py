@@ -114,7 +114,7 @@ def signals(number: int, folder: Path, seen: Seen) -> None:
     require(took < (1 if twice else 10), f"took {took:.1f} s after {'two signals' if twice else signum.name}")
     require(start_step(output) == before, f"began at step {start_step(output)}, the checkpoint was of {before}")
     if twice:
-        require("go on with" not in errors, "ended by the first signal")
+        require("stopped by" not in errors, "ended by the first signal")
         return
     command = shlex.split(errors.partition("go on with: ")[2].partition("\n")[0])
     require(command == ["python", "train_mnist.py", "--resume", str(run)], errors)
