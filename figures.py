@@ -47,7 +47,7 @@ def draw(
     several = len(run_folders) > 1
     out = out or (Path("outputs") if several else run_folders[0])
     names = [folder.resolve().name for folder in run_folders]
-    panels = {split: told_apart([run_panel(folder, split) for folder in run_folders], names) for split in splits}
+    panels = {split: with_run_names([run_panel(folder, split) for folder in run_folders], names) for split in splits}
     if common_scale and limits is None:
         limits = clusters.limits_of([panel for row in panels.values() for panel in row])
     drawn = [clusters.encoded(clusters.figure(row, limits=limits), format) for row in panels.values()]
@@ -97,19 +97,19 @@ def panel(path: Path, config: Config, shown: str, advice: str) -> clusters.Panel
         RunFolderError: if it is missing or damaged.
     """
     with runs.reading(path, advice):
-        seen = runs.read_features(path)
-        weight, accuracy = config.center_loss_weight, np.mean(seen.predictions == seen.labels)
+        view = runs.read_features(path)
+        weight, accuracy = config.center_loss_weight, np.mean(view.predictions == view.labels)
         head = f"λ = {weight:g} (λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})" if weight else "softmax"
         title = (
-            f"{DATASET_TITLES[config.dataset]}{shown.format(len(seen.labels))} · {head}\n"
-            f"step {seen.step:,} · seed {config.seed} · accuracy {accuracy:.2%}"
+            f"{DATASET_TITLES[config.dataset]}{shown.format(len(view.labels))} · {head}\n"
+            f"step {view.step:,} · seed {config.seed} · accuracy {accuracy:.2%}"
         )
-        checked = clusters.Panel(seen.features, seen.labels, seen.centers, CLASS_NAMES[config.dataset], title)
+        checked = clusters.Panel(view.features, view.labels, view.centers, CLASS_NAMES[config.dataset], title)
         clusters.check(checked)
     return checked
 
 
-def told_apart(panels: Sequence[clusters.Panel], names: Sequence[str]) -> list[clusters.Panel]:
+def with_run_names(panels: Sequence[clusters.Panel], names: Sequence[str]) -> list[clusters.Panel]:
     """The panels, with its run's name under each title whose first line another has too."""
     heads = [panel.title.split("\n")[0] for panel in panels]
     return [

@@ -150,9 +150,9 @@ def read_idx(path: Path | str, kind: str) -> np.ndarray:
 
 def divide(data: Dataset, fraction: float, split_seed: int) -> Splits:
     """Holds out images for validation, as `stratified_split`, which also says what it raises."""
-    kept, held_out = stratified_split(data.train.labels, fraction, split_seed)
-    train, validation = (Split(data.train.images[index], data.train.labels[index]) for index in (kept, held_out))
-    return Splits(train, validation, data.test, kept)
+    training, validation = stratified_split(data.train.labels, fraction, split_seed)
+    parts = (Split(data.train.images[index], data.train.labels[index]) for index in (training, validation))
+    return Splits(*parts, data.test, training)
 
 
 def stratified_split(labels: np.ndarray, fraction: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -174,8 +174,8 @@ def stratified_split(labels: np.ndarray, fraction: float, split_seed: int) -> tu
     from sklearn.model_selection import train_test_split
 
     size = round(fraction * len(labels))  # given a float, scikit-learn takes the ceiling: 8 of 100 for 0.07
-    kept, held_out = train_test_split(index, test_size=size, stratify=labels, random_state=split_seed)
-    return np.sort(kept), np.sort(held_out)
+    training, validation = train_test_split(index, test_size=size, stratify=labels, random_state=split_seed)
+    return np.sort(training), np.sort(validation)
 
 
 def batches(num_examples: int, batch_size: int, seed: int, first_step: int = 0) -> Iterator[np.ndarray]:

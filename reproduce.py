@@ -69,18 +69,18 @@ def read_preset(folder: Path, options: Iterable[str] = ()) -> dict[Path, Config]
     return dict(sorted(read.items(), key=lambda item: (item[1].center_loss_weight, item[0].name)))
 
 
-def refuse_others(runs: Iterable[Run], asked: dict[str, Config], ignored: Iterable[str]) -> None:
+def refuse_others(runs: Iterable[Run], configs: dict[str, Config], ignored: Iterable[str]) -> None:
     """Compares `runs` with the settings asked for, by the config's name, but for the fields `ignored`.
 
     Raises:
         RunFolderError: naming the first run that is of no such config or has other settings, and the field.
     """
     for run in runs:
-        if run.name not in asked:
+        if run.name not in configs:
             raise RunFolderError(
-                f"{run.path}: of no config asked for ({', '.join(asked)}); choose another folder by --out"
+                f"{run.path}: of no config asked for ({', '.join(configs)}); choose another folder by --out"
             )
-        wanted = asked[run.name]
+        wanted = configs[run.name]
         if wanted.dataset == "auto" and run.config.dataset != "fashion_mnist":
             wanted = dataclasses.replace(wanted, dataset=run.config.dataset)
         if wanted.precision == "auto":  # another processor may have chosen the other
@@ -94,8 +94,8 @@ def refuse_others(runs: Iterable[Run], asked: dict[str, Config], ignored: Iterab
                 )
 
 
-def refuse_export(folder: Path, presets: Path, asked: dict[str, Config]) -> None:
-    """Raises RunFolderError if runs as `asked` may not be exported to `folder`.
+def refuse_export(folder: Path, presets: Path, configs: dict[str, Config]) -> None:
+    """Raises RunFolderError if runs as `configs` may not be exported to `folder`.
 
     A folder named as a preset holds nothing but whole runs of it, whatever their precision; any other holds runs of
     the same settings.
@@ -103,8 +103,8 @@ def refuse_export(folder: Path, presets: Path, asked: dict[str, Config]) -> None
     ignored = config.names(config.NOT_COMPARED) | {"precision"}
     if (presets / folder.name).is_dir():
         preset = {file.stem: settings for file, settings in read_preset(presets / folder.name).items()}
-        refuse_others([Run(name, folder / name, of, None, {}) for name, of in asked.items()], preset, ignored)
-    refuse_others(read_export(folder), asked, ignored)
+        refuse_others([Run(name, folder / name, of, None, {}) for name, of in configs.items()], preset, ignored)
+    refuse_others(read_export(folder), configs, ignored)
 
 
 def steps_done(run: Planned) -> int:
@@ -158,17 +158,17 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
     trial = f"-{options.steps}-steps" if options.steps else ""  # not in the way of the whole runs
     presets, out = Path(options.configs), Path(options.out or f"outputs/reproduce-{options.preset}{trial}")
     over = [f"--{setting}" for setting in options.set] + ([f"--steps={options.steps}"] if options.steps else [])
-    asked = read_preset(presets / options.preset, over)
-    by_name = {file.stem: settings for file, settings in asked.items()}
-    refuse_unknown(options.only, by_name)
-    refuse_others(read_folders(out), by_name, config.names(config.NOT_COMPARED))
+    files = read_preset(presets / options.preset, over)
+    configs = {file.stem: settings for file, settings in files.items()}
+    refuse_unknown(options.only, configs)
+    refuse_others(read_folders(out), configs, config.names(config.NOT_COMPARED))
     destination = options.export and Path(options.export) / (options.export_as or options.preset)
     if destination:
-        refuse_export(destination, presets, by_name)
+        refuse_export(destination, presets, configs)
 
     planned = []
     for seed in dict.fromkeys(options.seeds or SEEDS.get(options.preset, [0])):
-        for file, settings in asked.items():
+        for file, settings in files.items():
             if options.only and file.stem not in options.only:
                 continue
             name = f"{file.stem}-seed{seed}"
@@ -227,8 +227,8 @@ def main(arguments: list[str] | None = None) -> int:
     add("--export_as", type=str | None, metavar="NAME", help="write DIR/NAME/ instead")
     add("--from", type=str | None, metavar="DIR", help="train nothing, redraw the export DIR/<preset>/")
     add("--configs", type=str, default=str(ROOT / "configs"), help="folder of the presets")
-    words = sys.argv[1:] if arguments is None else arguments
-    options = parser.parse_args(words)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = parser.parse_args(arguments)
     # The others are said by options of this program.
     names = {field.name for field in dataclasses.fields(Config)} - {"seed", "steps", "output_dir", "run_name"}
     for setting in options.set:
@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
         if name is not None and (Path(name).name != name or name == ".."):
             parser.error(f"{name!r}: expected the plain name of a folder")
     try:
-        again = f"python reproduce.py {shlex.join(words)}"
+        again = f"python reproduce.py {shlex.join(arguments)}"
         return redraw(options) if options["from"] is not None else reproduce(options, again)
     except (RunFolderError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -23,8 +23,8 @@ from running.run_folder import RunFolderError, write_bytes, write_json
 from runs import Features, Run, read_export, read_features, write_features
 
 # What a run was asked for, the same for all seeds of a config, and what was measured in it: column → format.
-ASKED_FOR = {"lambda": "g", "lambda_eff": "g", "dataset": "", "steps": ",", "training_images": ",", "precision": ""}
-MEASURED = {
+SETTINGS = {"lambda": "g", "lambda_eff": "g", "dataset": "", "steps": ",", "training_images": ",", "precision": ""}
+MEASURES = {
     "accuracy": ".2%", "accuracy_nearest_center": ".2%", "intra": ".4g", "inter_smallest": ".4g",
     "inter_over_intra": ".4g", "silhouette": ".3f", "largest_coordinate": ".4g", "seconds": ",.0f",
 }  # fmt: skip
@@ -42,9 +42,9 @@ def row(run: Run) -> dict[str, object]:
         "training_images": run.metrics["train"]["images"],
         "precision": run.config.precision,
         "seconds": None if rate is None else round(rate * step, 1),
-        **{name: test[name] for name in MEASURED if name != "seconds"},
+        **{name: test[name] for name in MEASURES if name != "seconds"},
     }
-    return {name: columns[name] for name in (*ASKED_FOR, *MEASURED)}
+    return {name: columns[name] for name in (*SETTINGS, *MEASURES)}
 
 
 def over_seeds(rows: Sequence[dict[str, object]]) -> tuple[dict[str, object], dict[str, object]]:
@@ -52,11 +52,11 @@ def over_seeds(rows: Sequence[dict[str, object]]) -> tuple[dict[str, object], di
 
     The columns that were asked for stay as they are in the mean; where the runs differ, all values, joined.
     """
-    mean, deviation = {}, dict.fromkeys(ASKED_FOR)
-    for name in ASKED_FOR:
+    mean, deviation = {}, dict.fromkeys(SETTINGS)
+    for name in SETTINGS:
         values = list(dict.fromkeys(row[name] for row in rows))
         mean[name] = values[0] if len(values) == 1 else " and ".join(map(str, values))
-    for name in MEASURED:
+    for name in MEASURES:
         values = [row[name] for row in rows]
         known = None not in values
         mean[name] = statistics.fmean(values) if known else None
@@ -67,7 +67,7 @@ def over_seeds(rows: Sequence[dict[str, object]]) -> tuple[dict[str, object], di
 def table_csv(runs: Sequence[Run]) -> str:
     """A row a run, in full precision; then, for each config with several seeds, rows `mean` and `deviation`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["config", "seed", *ASKED_FOR, *MEASURED, *MADE_BY], lineterminator="\n")
+    writer = csv.DictWriter(text, ["config", "seed", *SETTINGS, *MEASURES, *MADE_BY], lineterminator="\n")
     writer.writeheader()
     for run in runs:
         made_by = {name: run.metrics[name] for name in MADE_BY}
@@ -89,7 +89,7 @@ def table_markdown(title: str, runs: Sequence[Run]) -> str:
         "between two class means; `seconds` are of the training alone. The panels show, of each config, the seed with "
         "the median accuracy (of two middle ones the lower).",
     ]
-    head = [*ASKED_FOR, *MEASURED]
+    head = [*SETTINGS, *MEASURES]
     configs = _by_config(runs)
     if any(len(rows) > 1 for rows in configs.values()):
         lines += ["", "## Over seeds: mean ± standard deviation (n − 1)", "", *_head(["config", "seeds", *head])]
@@ -105,8 +105,8 @@ def table_markdown(title: str, runs: Sequence[Run]) -> str:
     makers: dict[tuple, list[str]] = {}
     for run in runs:
         commit, *others = (str(run.metrics[name] or "not recorded") for name in MADE_BY)
-        said = commit.replace("-dirty", ", with changes that were not committed")
-        makers.setdefault((said, *others), []).append(f"{run.name} seed {run.config.seed}")
+        commit = commit.replace("-dirty", ", with changes that were not committed")
+        makers.setdefault((commit, *others), []).append(f"{run.name} seed {run.config.seed}")
     lines += [_line([", ".join(names), *maker]) for maker, names in makers.items()]
     return "\n".join(lines) + "\n"
 
@@ -119,7 +119,7 @@ def _by_config(runs: Sequence[Run]) -> dict[str, list[dict[str, object]]]:
 
 
 def _cell(value: object, column: str) -> str:
-    return "" if value is None else value if isinstance(value, str) else format(value, (ASKED_FOR | MEASURED)[column])
+    return "" if value is None else value if isinstance(value, str) else format(value, (SETTINGS | MEASURES)[column])
 
 
 def _line(cells: list[str]) -> str:
@@ -152,7 +152,7 @@ def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) 
 
 def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
     shown = median_seeds(runs)
-    panels = figures.told_apart([_panel(run, split) for run in shown], [run.name for run in shown])
+    panels = figures.with_run_names([_panel(run, split) for run in shown], [run.name for run in shown])
     figure = clusters.figure(panels, limits=clusters.limits_of(panels) if common_scale else None)
     return clusters.encoded(figure, "png", small=True)
 
@@ -196,14 +196,14 @@ def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Pat
 def _packed(run: Run) -> Features:
     """The test images in file order, features as float16."""
     shown = _panel(run, "test")
-    seen = read_features(run.features["test"])
+    view = read_features(run.features["test"])
     with np.errstate(over="ignore"):
-        half = seen.features.astype(np.float16)
+        half = view.features.astype(np.float16)
     x0, x1, _, _ = clusters.limits_of([shown])
-    if not np.abs(half.astype(np.float64) - seen.features).max() < (x1 - x0) / 1000:  # a pixel, or an infinity
+    if not np.abs(half.astype(np.float64) - view.features).max() < (x1 - x0) / 1000:  # a pixel, or an infinity
         raise RunFolderError(
             f"{run.features['test']}: float16 can't hold these features (largest |coordinate| "
-            f"{np.abs(seen.features).max():g}, axes {x1 - x0:g} wide); leave this run out of the export"
+            f"{np.abs(view.features).max():g}, axes {x1 - x0:g} wide); leave this run out of the export"
         )
-    labels, predictions = seen.labels.astype(np.uint8), seen.predictions.astype(np.uint8)
-    return Features(half, labels, predictions, seen.centers, seen.step)
+    labels, predictions = view.labels.astype(np.uint8), view.predictions.astype(np.uint8)
+    return Features(half, labels, predictions, view.centers, view.step)

@@ -20,8 +20,8 @@ import numpy as np
 import config as settings
 import metrics
 from config import Config
-from running import machine, run_folder
-from running.run_folder import RunFolderError
+from running import machine
+from running.run_folder import RunFolderError, read_table, write_json, write_text, write_whole
 
 SPLITS = ("train", "test")
 CONFIG_NAME = r"\w[\w.+=-]*"  # of a config file, without .yaml; not of an editor's or a sync client's copy
@@ -87,7 +87,7 @@ def checkpoint_steps(folder: Path) -> list[int]:
 def write_features(path: Path, features: Features) -> None:
     """Writes an npz file, whole; its arrays are called as the fields."""
     arrays = {name: value for name, value in features._asdict().items() if value is not None}
-    with run_folder.write_whole(path) as temporary:
+    with write_whole(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
 
@@ -155,7 +155,7 @@ def check_data(folder: Path, fingerprint: str, source: str) -> None:
     """
     known = folder / "data.sha256"
     if not known.exists():
-        run_folder.write_text(known, fingerprint + "\n")
+        write_text(known, fingerprint + "\n")
     if known.read_bytes() != (fingerprint + "\n").encode():
         raise RunFolderError(f"{source}: not the data that {folder} was begun with; give it those by --data_dir")
 
@@ -167,7 +167,7 @@ def make_ready(folder: Path, config: Config, step: int) -> None:
     for later, path in snapshots(folder).items():
         if later > step:  # these steps are taken again
             path.unlink()
-    run_folder.write_text(folder / "config.yaml", settings.to_yaml(config))
+    write_text(folder / "config.yaml", settings.to_yaml(config))
     for part in ("checkpoints", "snapshots"):
         (folder / part).mkdir(exist_ok=True)
 
@@ -227,21 +227,21 @@ def write_metrics(folder: Path, config: Config, data_source: str) -> None:
     """
     splits = {}
     for split in SPLITS:
-        seen = read_features(features_path(folder, split))
-        splits[split] = metrics.split_metrics(*seen[:4])
+        view = read_features(features_path(folder, split))
+        splits[split] = metrics.split_metrics(*view[:4])
         splits[split]["cross_entropy"] = metrics.cross_entropy(
-            seen.features, seen.labels, seen.classifier_weights, seen.classifier_bias
+            view.features, view.labels, view.classifier_weights, view.classifier_bias
         )
-    splits["test"]["silhouette"] = metrics.silhouette(seen.features, seen.labels)  # of the others it takes minutes
+    splits["test"]["silhouette"] = metrics.silhouette(view.features, view.labels)  # of the others it takes minutes
 
-    sessions = run_folder.read_table(folder / "sessions.csv")
+    sessions = read_table(folder / "sessions.csv")
     timed_steps = sum(int(row["steps"]) for row in sessions)
     seconds = sum(float(row["seconds"]) for row in sessions)
-    logged = run_folder.read_table(folder / "metrics.csv")  # of a stopped run whose steps were then cut, maybe no row
+    logged = read_table(folder / "metrics.csv")  # of a stopped run whose steps were then cut, maybe no row
     result = {
         "dataset": config.dataset,
         "data_source": data_source,
-        "step": seen.step,
+        "step": view.step,
         "lambda": config.center_loss_weight,
         "lambda_eff": config.lambda_eff,
         "seed": config.seed,
@@ -254,7 +254,7 @@ def write_metrics(folder: Path, config: Config, data_source: str) -> None:
         "numpy": np.__version__,
         "cpu": machine.cpu("model name"),
     }
-    run_folder.write_json(folder / "metrics.json", result)
+    write_json(folder / "metrics.json", result)
 
 
 def resume_command(folder: Path) -> str:

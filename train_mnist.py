@@ -27,8 +27,9 @@ import metrics
 import runs
 from config import CommandLine, Config, parse_command_line, resolve_snapshot_steps
 from mnist_data import DataError, Split, Splits, batches, divide, fingerprint, load, shifted
-from running import checkpoints, hooks, run_folder
+from running import checkpoints, hooks
 from running.precision import PrecisionError, resolve_precision
+from running.run_folder import RunFolderError, TableFile, create, locked
 from running.session import open_session
 from running.signals import Stopped, StopSignals
 from running.streams import outlive_readers
@@ -54,18 +55,19 @@ def evaluate(session: tf.Session, graph: TrainGraph, split: Split) -> tuple[runs
 
 
 def train(
-    graph: TrainGraph, config: Config, splits: Splits, folder: Path, start: checkpoints.Found, signals: StopSignals
+    graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, start: checkpoints.Found, signals: StopSignals
 ) -> None:
-    """Trains from the checkpoint `start`, or from step 0, up to `config.steps`; files of the run go to `folder`.
+    """Trains from the checkpoint `start`, or from step 0, up to `config.steps`; files of the run go to `run_folder`.
 
     Raises:
         hooks.NonFiniteError: if a loss or variable is not finite; the newest checkpoint is from before.
-        run_folder.RunFolderError: if a table of the run is damaged.
+        RunFolderError: if a table of the run is damaged.
         Stopped: after a checkpoint, if a signal came.
     """
     print(f"going on from step {start.step:,}" if start.path else "no checkpoint yet: starting at step 0", flush=True)
-    rows = run_folder.TableFile(folder / "metrics.csv", keep_to=start.step)
-    validation_rows = run_folder.TableFile(folder / "validation.csv", keep_to=start.step)
+    checkpoint_folder = run_folder / "checkpoints"
+    rows = TableFile(run_folder / "metrics.csv", keep_to=start.step)
+    validation_rows = TableFile(run_folder / "validation.csv", keep_to=start.step)
 
     watched = Split(splits.test.images[:WATCHED], splits.test.labels[:WATCHED])
     snapshot_steps = set(resolve_snapshot_steps(config.snapshot_steps, config.steps))
@@ -77,16 +79,16 @@ def train(
             evaluation, cross_entropy = evaluate(session, graph, splits.validation)
             row = {"cross_entropy": cross_entropy} | metrics.accuracies(*evaluation[:4])
             validation_rows.append({"step": step} | row)
-            hooks.write_events(folder / "checkpoints", step, "validation", row)
+            hooks.write_events(checkpoint_folder, step, "validation", row)
             by_softmax, by_center = row["accuracy"], row["accuracy_nearest_center"]
             print(f"step {step}: validation {by_softmax:.2%} by softmax, {by_center:.2%} by nearest center", flush=True)
         if step in snapshot_steps:
-            runs.write_features(runs.snapshot_path(folder, step), evaluate(session, graph, watched)[0])
+            runs.write_features(runs.snapshot_path(run_folder, step), evaluate(session, graph, watched)[0])
 
     progress = hooks.ProgressHook(graph.scalars, SHOWN, start.step, config.steps, config.log_every_steps)
     num_classes = graph.centers.shape[0]
     order = batches(len(splits.train.labels), config.batch_size, config.seed, start.step)
-    session_hooks = [
+    watchers = [
         hooks.PatienceHook(graph.scalars, lambda values: collapse(values, num_classes), PATIENCE),
         hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
         hooks.StopHook(signals),
@@ -94,10 +96,7 @@ def train(
     ]
     every = config.checkpoint_every_steps, config.log_every_steps
     with signals.deferred():
-        with (
-            progress,
-            open_session(folder / "checkpoints", start, graph.saver, graph.scalars, session_hooks, *every) as session,
-        ):
+        with progress, open_session(checkpoint_folder, start, graph.saver, graph.scalars, watchers, *every) as session:
             look(start.step, session.raw_session())
             for step, index in zip(range(start.step, config.steps), order, strict=False):  # the order has no end
                 images = shifted(splits.train.images[index], config.augment_shift, config.seed, step)
@@ -108,7 +107,7 @@ def train(
                 look(step + 1, session.raw_session())  # fires no hook of a training step
         if progress.steps:
             row = {"step": progress.step, "steps": progress.steps, "seconds": round(progress.seconds, 3)}
-            run_folder.TableFile(folder / "sessions.csv", keep_to=start.step).append(row)
+            TableFile(run_folder / "sessions.csv", keep_to=start.step).append(row)
 
 
 def collapse(values: dict[str, float], num_classes: int) -> str | None:
@@ -124,12 +123,12 @@ def collapse(values: dict[str, float], num_classes: int) -> str | None:
     )
 
 
-def extract(graph: TrainGraph, folder: Path, name: str, split: Split, index: np.ndarray) -> None:
-    """Writes features_<name>.npz: every image of `split` as the newest checkpoint of the run in `folder` sees it.
+def extract(graph: TrainGraph, run_folder: Path, name: str, split: Split, index: np.ndarray) -> None:
+    """Writes features_<name>.npz: every image of `split` as the newest checkpoint of the run in `run_folder` sees it.
 
     `index` [N] is where the images are in the data set's split.
     """
-    found = checkpoints.newest_whole(folder / "checkpoints")
+    found = checkpoints.newest_whole(run_folder / "checkpoints")
     reader = checkpoints.read(found.path)
     weights, bias = reader.get_tensor("lenet/classifier/kernel"), "lenet/classifier/bias"
     bias = reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros_like(weights[0])
@@ -137,24 +136,24 @@ def extract(graph: TrainGraph, folder: Path, name: str, split: Split, index: np.
         graph.saver.restore(session, found.path)
         features, _ = evaluate(session, graph, split)
     features = features._replace(index=index, classifier_weights=weights, classifier_bias=bias)
-    runs.write_features(runs.features_path(folder, name), features)
+    runs.write_features(runs.features_path(run_folder, name), features)
 
 
-def finish(graph: TrainGraph, config: Config, splits: Splits, folder: Path, source: str) -> None:
-    """Makes each file that a trained run leaves and `folder` lacks. One that fails is told, and hinders no other."""
+def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, source: str) -> None:
+    """Makes each file that a trained run leaves and that is missing. One that fails is told, and hinders no other."""
     index = np.arange(len(splits.test.labels))
     makers = {
-        "features_train.npz": lambda: extract(graph, folder, "train", splits.train, splits.train_index),
-        "features_test.npz": lambda: extract(graph, folder, "test", splits.test, index),
-        "clusters_train.png": lambda: figures.draw([folder], splits=["train"]),
-        "clusters_test.png": lambda: figures.draw([folder], splits=["test"]),
-        "metrics.json": lambda: runs.write_metrics(folder, config, source),
+        "features_train.npz": lambda: extract(graph, run_folder, "train", splits.train, splits.train_index),
+        "features_test.npz": lambda: extract(graph, run_folder, "test", splits.test, index),
+        "clusters_train.png": lambda: figures.draw([run_folder], splits=["train"]),
+        "clusters_test.png": lambda: figures.draw([run_folder], splits=["test"]),
+        "metrics.json": lambda: runs.write_metrics(run_folder, config, source),
     }
-    for name in runs.missing(folder):
+    for name in runs.missing(run_folder):
         try:
             makers[name]()
         except Exception as error:  # whatever it is: the training behind it took hours
-            print(f"error: {folder / name}: not made ({type(error).__name__}: {error})", file=sys.stderr)
+            print(f"error: {run_folder / name}: not made ({type(error).__name__}: {error})", file=sys.stderr)
 
 
 def run(command: CommandLine, signals: StopSignals) -> int:
@@ -162,39 +161,39 @@ def run(command: CommandLine, signals: StopSignals) -> int:
 
     What `main` tells of is raised before anything of an earlier run changes, but for a damaged table.
     """
-    config, folder = command.config, command.run_folder
+    config, run_folder = command.config, command.run_folder
     data = load(config.dataset, config.data_dir, fetch=not command.resume)  # a run that goes on had its data here
     splits = divide(data, config.validation_fraction, config.split_seed)
     if config.batch_size > len(splits.train.labels):
         raise DataError(f"batch_size: {config.batch_size} is more than the {len(splits.train.labels)} training images")
     precision, problem = resolve_precision(config.precision)
     # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
-    config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=folder.resolve().name)
+    config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=run_folder.resolve().name)
     if not command.resume:
-        run_folder.create(folder, overwrite=command.overwrite)
-    with run_folder.locked(folder), tf.Graph().as_default():
-        runs.check_data(folder, fingerprint(data), data.source)
+        create(run_folder, overwrite=command.overwrite)
+    with locked(run_folder), tf.Graph().as_default():
+        runs.check_data(run_folder, fingerprint(data), data.source)
         notes = [f"note: {note}" for note in (problem, data.note) if note]
-        print(first_lines(config, data.source, splits), *notes, f"run: {folder}", sep="\n", flush=True)
-        if runs.finished_step(folder) == config.steps and not runs.missing(folder):
+        print(first_lines(config, data.source, splits), *notes, f"run: {run_folder}", sep="\n", flush=True)
+        if runs.finished_step(run_folder) == config.steps and not runs.missing(run_folder):
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
             return 0
-        start = checkpoints.newest_whole(folder / "checkpoints")
+        start = checkpoints.newest_whole(run_folder / "checkpoints")
         print(*(f"warning: passed over a damaged checkpoint, {damaged}\n" for damaged in start.damaged), sep="", end="")
         graph = build_graph(config, len(data.class_names))
         checkpoints.check_fits(start, tf.global_variables(), config.steps)
         # Features are written after the last step alone, and go when a run goes on from an earlier end.
-        if start.step == config.steps and any(runs.features_path(folder, name).exists() for name in runs.SPLITS):
-            print(f"trained already, to step {start.step:,}; making {', '.join(runs.missing(folder))}", flush=True)
+        if start.step == config.steps and any(runs.features_path(run_folder, name).exists() for name in runs.SPLITS):
+            print(f"trained already, to step {start.step:,}; making {', '.join(runs.missing(run_folder))}", flush=True)
         else:
-            runs.make_ready(folder, config, start.step)
-            train(graph, config, splits, folder, start, signals)
-        finish(graph, config, splits, folder, "; ".join(filter(None, (data.source, data.note))))
-    if runs.missing(folder):
-        again = runs.resume_command(folder)
+            runs.make_ready(run_folder, config, start.step)
+            train(graph, config, splits, run_folder, start, signals)
+        finish(graph, config, splits, run_folder, "; ".join(filter(None, (data.source, data.note))))
+    if runs.missing(run_folder):
+        again = runs.resume_command(run_folder)
         print(f"The training is done and kept. Once that is mended, {again} makes what is missing", file=sys.stderr)
         return 4
-    print_results(folder, config)
+    print_results(run_folder, config)
     return 0
 
 
@@ -210,9 +209,9 @@ def first_lines(config: Config, source: str, splits: Splits) -> str:
     )
 
 
-def print_results(folder: Path, config: Config) -> None:
+def print_results(run_folder: Path, config: Config) -> None:
     """Says what a finished run came to, by its files, and that it may have ended too early."""
-    test = runs.read_json(folder / "metrics.json")["test"]
+    test = runs.read_json(run_folder / "metrics.json")["test"]
     ratio = "infinite" if test["inter_over_intra"] is None else f"{test['inter_over_intra']:.1f}"
     print(f"test: {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest center")
     print(f"smallest inter-class / mean intra-class distance: {ratio}")
@@ -222,7 +221,7 @@ def print_results(folder: Path, config: Config) -> None:
             "part only later: in the blog's recipe after some 2,000 to 15,000 steps. This run\n"
             f"has {config.steps:,}. Perhaps only more steps are missing: --resume with --steps."
         )
-    print(*(f"picture: {folder / name}" for name in runs.LAST_FILES if name.endswith(".png")), sep="\n")
+    print(*(f"picture: {run_folder / name}" for name in runs.LAST_FILES if name.endswith(".png")), sep="\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -242,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
         code, message = 3, f"error: diverged at {error}\n{advice}"
     except tf.errors.OpError as error:  # TensorFlow's own files: disk full, folder gone
         code, message = 2, f"error: {error.message}"
-    except (DataError, PrecisionError, run_folder.RunFolderError, checkpoints.CheckpointError, OSError) as error:
+    except (DataError, PrecisionError, RunFolderError, checkpoints.CheckpointError, OSError) as error:
         code, message = 2, f"error: {error}"
     print(message, file=sys.stderr)
     if "CENTERLOSS_ONE_OF_SEVERAL" not in os.environ:  # else reproduce.py says how to go on with all of them

@@ -102,8 +102,8 @@ def _images(panels: Sequence[clusters.Panel], limits: Sequence[clusters.Limits])
         frames.append(np.minimum(_pixels(drawn), legend))
     inked = np.min(frames, axis=(0, 3)) < 255
     rows, columns = (np.flatnonzero(inked.any(axis=axis)) for axis in (1, 0))
-    kept = tuple(slice(max(ink[0] - MARGIN, 0), ink[-1] + MARGIN) for ink in (rows, columns))
-    return [Image.fromarray(frame[kept].copy()).quantize(palette=clusters.palette(), dither=0) for frame in frames]
+    crop = tuple(slice(max(ink[0] - MARGIN, 0), ink[-1] + MARGIN) for ink in (rows, columns))
+    return [Image.fromarray(frame[crop].copy()).quantize(palette=clusters.palette(), dither=0) for frame in frames]
 
 
 def _pixels(drawn: Figure) -> np.ndarray:

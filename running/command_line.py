@@ -59,7 +59,7 @@ class Parser(jsonargparse.ArgumentParser):
                 f"--config: expected a file of lines `name: value`, got {repr(got.strip()) if got else 'an empty one'}"
             )
         if key := re.match(r'Parser key "(\w+)":', message):
-            expected = next((_words(a) for a in self._actions if a.dest == key[1] and _words(a)), None)
+            expected = next((_expectation(a) for a in self._actions if a.dest == key[1] and _expectation(a)), None)
             if expected and got is not None:
                 return f"{key[1]}: expected {expected}, got {got}"
         message = re.sub(r'^Parser key "(\w+)":', r"--\1:", " ".join(message.split()))
@@ -74,19 +74,19 @@ class Parser(jsonargparse.ArgumentParser):
         return f"{word}: no such option here; {hint}"
 
 
-def _words(action) -> str | None:
+def _expectation(action) -> str | None:
     """What an option expects, in words."""
-    return _type_words(getattr(action, "_typehint", None) or action.type)
+    return _in_words(getattr(action, "_typehint", None) or action.type)
 
 
-def _type_words(kind: object) -> str | None:
+def _in_words(kind: object) -> str | None:
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if typing.get_origin(kind) is tuple:
         several = arguments[-1] is Ellipsis
         count = "a list" if several else f"{len(arguments)} of them"
-        return f"{count}, as '{list(range(1, 3 if several else len(arguments) + 1))}', each {_type_words(arguments[0])}"
+        return f"{count}, as '{list(range(1, 3 if several else len(arguments) + 1))}', each {_in_words(arguments[0])}"
     if type(None) in arguments:
-        return f"{_type_words(arguments[0])}, or null"
+        return f"{_in_words(arguments[0])}, or null"
     return {bool: "true or false", str: "a text"}.get(kind, getattr(kind, "__doc__", None))

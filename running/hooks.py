@@ -49,16 +49,16 @@ class FiniteHook(ScalarsHook):
     Raising, unlike a requested stop, ends a MonitoredSession without a checkpoint: the newest stays a finite one.
 
     Attributes:
-        seen: the scalars of the last step, in words.
+        summary: the scalars of the last step, in words.
     """
 
-    seen = "no step taken yet"
+    summary = "no step taken yet"
 
     def after_step(self, step, values):
-        self.seen = ", ".join(f"{name} {value:.6g}" for name, value in values.items() if name != "step")
+        self.summary = ", ".join(f"{name} {value:.6g}" for name, value in values.items() if name != "step")
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad:
-            raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite ({self.seen})")
+            raise NonFiniteError(f"step {step}: {' and '.join(bad)} not finite ({self.summary})")
 
 
 class FiniteVariables(tf.train.CheckpointSaverListener):
@@ -78,7 +78,7 @@ class FiniteVariables(tf.train.CheckpointSaverListener):
         bad = [name for name, is_finite in zip(self._names, finite, strict=True) if not is_finite]
         if bad:
             raise NonFiniteError(
-                f"step {global_step_value}: variables not finite: {', '.join(bad[:5])} ({self._losses.seen})"
+                f"step {global_step_value}: variables not finite: {', '.join(bad[:5])} ({self._losses.summary})"
             )
 
 
@@ -104,11 +104,11 @@ class PatienceHook(ScalarsHook):
         self._steps, self._warned = 0, False
 
     def after_step(self, step, values):
-        words = self._wrong(values)
-        self._steps = self._steps + 1 if words else 0
+        problem = self._wrong(values)
+        self._steps = self._steps + 1 if problem else 0
         if self._steps == self._patience and not self._warned:
             self._warned = True
-            self._warn(f"warning: step {step}: for {self._patience} steps on end, {words}")
+            self._warn(f"warning: step {step}: for {self._patience} steps on end, {problem}")
 
 
 class TableHook(ScalarsHook):

@@ -153,11 +153,11 @@ class TableFile:
             try:
                 lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
                 whole = [line for line in lines if line.endswith("\n")]
-                kept = {line: step for line in whole[1:] if (step := int(line.split(",")[0])) <= keep_to}
+                rows = {line: step for line in whole[1:] if (step := int(line.split(",")[0])) <= keep_to}
             except ValueError as error:
                 raise RunFolderError(f"{path}: damaged, a row does not start with its step ({error})") from None
-            self.last_step = max(kept.values(), default=-1)
-            write_text(path, "".join([*whole[:1], *kept]))
+            self.last_step = max(rows.values(), default=-1)
+            write_text(path, "".join([*whole[:1], *rows]))
 
     def append(self, row: Mapping[str, object]) -> None:
         """Adds a row; the first one also writes the header. Floats are written so that they read back exactly."""

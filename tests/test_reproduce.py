@@ -355,7 +355,7 @@ def test_the_tables_say_what_metrics_json_says(tmp_path, call):
     ]
     for row in table[:9]:
         metrics = metrics_of(out / f"{row['config']}-seed{row['seed']}")
-        for name in results.MEASURED:
+        for name in results.MEASURES:
             expected = 5.0 if name == "seconds" else metrics["test"][name]  # 20 steps of 250 ms
             assert float(row[name]) == expected
         assert (float(row["lambda"]), float(row["lambda_eff"])) == (metrics["lambda"], metrics["lambda_eff"])
@@ -594,7 +594,7 @@ def test_ctrl_c_checkpoints_a_real_run_and_a_second_call_goes_on(tmp_path, run_s
     assert [int(row["step"]) for row in rows(run / "metrics.csv")] == list(range(5, 151, 5))
     (row,) = rows(tmp_path / "out" / "results.csv")
     metrics = metrics_of(run)
-    for name in set(results.MEASURED) - {"seconds"}:
+    for name in set(results.MEASURES) - {"seconds"}:
         assert float(row[name]) == metrics["test"][name]
     assert row["training_images"] == str(metrics["train"]["images"])
 
