@@ -8,8 +8,6 @@ classes, kept to be compared with it (`compare_losses.py`). Both are sums over t
 Letters in the shapes: B batch, C classes, D feature width.
 """
 
-from __future__ import annotations
-
 import tensorflow.compat.v1 as tf
 
 

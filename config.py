@@ -3,8 +3,6 @@
 The defaults are the blog's recipe with lambda = 0.01. A file in `configs/` holds only what differs.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json

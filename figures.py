@@ -1,7 +1,5 @@
 """Pictures of runs, drawn from the files of their folders: cluster plots, one subplot a run or several, animations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

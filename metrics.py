@@ -3,8 +3,6 @@
 Letters in the shapes: N images of the split, C classes, D feature width. Distances are Euclidean, in feature units.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 

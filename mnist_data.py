@@ -4,8 +4,6 @@ The four IDX files are in `data_dir/<data set>/`, in torchvision's folders, or i
 fetched and held to its checksum. What is there is the user's own: it is checked by structure, and never changed.
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import itertools

@@ -8,8 +8,6 @@ with the same scope, so that calling `lenet` once for training and once for eval
 Letters in the shapes: B batch, H height, W width, K channels, C classes, D feature width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 

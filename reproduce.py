@@ -11,8 +11,6 @@ Each run is a process of its own, `train_mnist.py --config configs/<preset>/<con
 skips what is finished and goes on with what was interrupted. The tables and panels that come of it are in results.py.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re

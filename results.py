@@ -5,8 +5,6 @@ with the median accuracy. Both are made from `Run` records, read from run folder
 export redraws itself without its run folders. No TensorFlow.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io

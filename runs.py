@@ -4,8 +4,6 @@ No TensorFlow, no matplotlib. The features come with the classifier that saw the
 in metrics.json again.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import re

@@ -3,8 +3,6 @@
 A step is one `session.run([train_op, center_update])`. Letters in the shapes: B batch, C classes, D feature width.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf

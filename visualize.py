@@ -4,8 +4,6 @@ One run gives a figure for each split; several give a panel figure for each spli
 run's snapshots become animation.gif, the first test images over its training.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

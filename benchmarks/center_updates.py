@@ -4,8 +4,6 @@ Row 5: Eq. 4 by NumPy against Eq. 4 by a loop over the classes and, in it, over 
 Row 6: loss, its gradient and `update_centers_in_graph` with few and with many classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -6,8 +6,6 @@ the own ones and autograd moves the centers, as the most used repository does it
 A way is given up where it is not ready for its first timed step after five minutes, or where its process dies.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable, Mapping
 from pathlib import Path

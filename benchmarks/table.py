@@ -1,7 +1,5 @@
 """The rows of docs/performance.md, or another page: kept in a CSV file, written into the page between two marks."""
 
-from __future__ import annotations
-
 import csv
 import datetime
 import os

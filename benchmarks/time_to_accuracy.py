@@ -6,8 +6,6 @@ The public recipe: LeNet++ without batch norm, PReLU, SGD at 1e-3 with momentum 
 20 epochs, B = 128, center loss of weight 1, the centers by autograd with SGD at 0.5, channels last.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import itertools

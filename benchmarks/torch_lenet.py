@@ -1,7 +1,5 @@
 """LeNet++ in PyTorch, for the scripts that compare with it."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn

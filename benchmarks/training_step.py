@@ -6,8 +6,6 @@ with the blog's own PReLU and batch norm; and the cross entropy alone. Images ar
 For scale: one matrix product of as many multiply-adds, by PyTorch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from unittest import mock
 

@@ -4,17 +4,16 @@ What a noisy machine does to one it does to the next, so ratios within a round h
 since TensorFlow's and PyTorch's threads would stand in each other's way in one, and since its peak memory is its own.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-from compare_losses import peak_megabytes
 
 WARM_UP = 3  # untimed steps, in which graphs are optimized and kernels compiled
 Maker = tuple[Callable[..., Callable[[], object]], tuple]  # a function of a module's top level, its arguments
@@ -25,6 +24,14 @@ class Turns(NamedTuple):
 
     seconds: np.ndarray  # [rounds] per step
     megabytes: float  # the process's memory at its peak
+
+
+def peak_megabytes() -> float:
+    """This process's memory at its peak so far. On Linux not by getrusage: there a child begins with its parent's."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10
 
 
 def _serve(connection, make: Callable[..., Callable[[], object]], arguments: tuple) -> None:

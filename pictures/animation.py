@@ -7,8 +7,6 @@ the logarithm of the step, as they are by default, they give the few early steps
 Letters in the shapes: F frames.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 

@@ -5,8 +5,6 @@ Arrays in, figure out. Figures are made without pyplot, so they need no display 
 Letters in the shapes: N points, C classes.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from itertools import zip_longest

@@ -1,7 +1,5 @@
 """What the loop form of the center loss costs beside the gather form: time, graph ops, accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

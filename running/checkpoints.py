@@ -1,7 +1,5 @@
 """Saving checkpoints, finding the newest whole one in a folder, and refusing one that doesn't fit the graph."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

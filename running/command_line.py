@@ -1,7 +1,5 @@
 """A command line whose errors are short: one line of usage, the option, what was expected in words, what was got."""
 
-from __future__ import annotations
-
 import difflib
 import re
 import typing

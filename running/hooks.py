@@ -4,8 +4,6 @@ Each `ScalarsHook` takes the same `scalars`, tensors by name, which are fetched 
 them is the number of steps done before. They know nothing of what is trained.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 import time

@@ -1,7 +1,5 @@
 """What this machine and this code are: the processor, installed versions, the commit. None where it can't be read."""
 
-from __future__ import annotations
-
 import subprocess
 from importlib import metadata
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run's folder: its making and lock, and files that are there whole or not at all."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import fcntl

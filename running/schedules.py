@@ -1,7 +1,5 @@
 """Numbers as functions of the training step, as graph ops on the scalar `step` (steps done so far)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

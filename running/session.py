@@ -1,7 +1,5 @@
 """A training session that starts from a named checkpoint and never saves what is not finite."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import tensorflow.compat.v1 as tf

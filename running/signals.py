@@ -3,8 +3,6 @@
 Or handed on to a child.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

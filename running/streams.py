@@ -1,7 +1,5 @@
 """Standard output and error that never end a program: what they can't take is lost, and the program goes on."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

@@ -2,14 +2,12 @@
 
 import os
 import time
-from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from benchmarks import table, turns
 from benchmarks.center_updates import update_centers_by_loops
-from benchmarks.whole_run import busy_seconds, seconds_by_kind, training_seconds
+from benchmarks.whole_run import training_seconds
 
 
 def test_the_nested_loops_pass_the_oracle_cases(real_path):
@@ -58,29 +56,6 @@ def dead():
 def test_a_peer_that_is_not_ready_in_time_or_dies_is_left_out(tmp_path):
     peers = {"ready": (counter, (tmp_path / "ready",)), "never": (never_ready, ()), "dead": (dead, ())}
     assert set(turns.take_turns(peers, rounds=1, steps=1, set_up_seconds=12)) == {"ready"}
-
-
-@pytest.mark.parametrize(
-    ("intervals", "micros"),
-    [([(0, 10), (20, 5)], 15), ([(0, 10), (2, 3), (8, 7)], 15), ([(5, 1), (0, 100)], 100)],
-)
-def test_busy_is_the_union_of_the_intervals(intervals, micros):
-    ops = [SimpleNamespace(all_start_micros=1000 + first, all_end_rel_micros=length) for first, length in intervals]
-    devices = [SimpleNamespace(node_stats=ops[:1]), SimpleNamespace(node_stats=ops[1:])]
-    metadata = SimpleNamespace(step_stats=SimpleNamespace(dev_stats=devices))
-    assert busy_seconds(metadata) == pytest.approx(micros / 1e6)
-
-
-def test_the_time_of_the_ops_is_told_by_what_they_are():
-    ops = [
-        SimpleNamespace(timeline_label=f"lenet/x = {name}(lenet/Conv2D, y)", all_end_rel_micros=micros)
-        for name, micros in (("_MklNativeConv2D", 5), ("Conv2DBackpropFilter", 2), ("PartitionedCall", 3), ("Cast", 4))
-    ]
-    devices = [SimpleNamespace(node_stats=ops[:2]), SimpleNamespace(node_stats=ops[2:])]
-    spent = seconds_by_kind(SimpleNamespace(step_stats=SimpleNamespace(dev_stats=devices)))
-    assert spent == {
-        kind: pytest.approx(micros / 1e6) for kind, micros in (("convolutions", 7), ("PReLU", 3), ("other", 4))
-    }
 
 
 def test_the_steps_of_all_sessions_are_added(tmp_path):

@@ -1,11 +1,8 @@
 """Campaign 5: a run's disk or folder is taken away."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,15 +34,15 @@ def filled(filler: Path) -> None:
 
 
 def disk(number: int, folder: Path, seen: Seen) -> None:
-    """A run's disk gets full, or its folder read-only, moved or deleted: code 2 or 4 and a path; mended, it goes on
+    """Takes a run's disk or folder away.
 
     At a random moment of training, extraction or drawing; the disk is a tmpfs of 16 MB. It must end with code 2 in
     training, with 4 in drawing, with either in extraction, which begins before the session is closed, and a message
     that names a path in the folder, other than in the hint how to go on, and the newest checkpoint from before be
     whole. Resumed when the fault is mended, it must equal a run that was left alone.
     """
-    fault = ("full", "read-only", "moved", "deleted")[number % 4]
-    phase, first = PHASES[number // 4 % len(PHASES)], random.randrange(1, 180)
+    fault = ("full", "read-only", "moved")[number % 3]
+    phase, first = PHASES[number // 3 % len(PHASES)], random.randrange(1, 180)
     words = f"{SMALL} --checkpoint_every_steps 75"  # so that a full disk is met by metrics.csv too, not only the saver
     place = folder / "disk"
     place.mkdir()
@@ -61,19 +58,15 @@ def disk(number: int, folder: Path, seen: Seen) -> None:
         elif fault == "read-only":
             mending.enter_context(mounted(run, "--bind", run))
             subprocess.run(["mount", "-o", "remount,bind,ro", str(run)], check=True)
-        elif fault == "moved":
-            left = run.rename(place / "moved")
         else:
-            while run.exists():  # again, if the run made a file meanwhile
-                shutil.rmtree(run, ignore_errors=True)
+            left = run.rename(place / "moved")
         _, errors = ending(process, *{"training": [2], "extraction": [2, 4], "drawing": [4]}[phase])
         require(str(run) in errors.partition("go on with")[0], f"{fault} in {phase}, names no path: {errors}")
         if fault == "read-only":
             _, errors = finish("--resume", run, code=2)
             require(str(run) in errors, errors)
         mending.close()
-        if fault != "deleted":
-            kept = newest_whole(left / "checkpoints").step
-            require(kept >= before, f"newest whole checkpoint of step {kept}, was {before}")
-            require(start_step(finish("--resume", left)[0]) == kept, f"does not go on from step {kept}")
-            require_as_left_alone(left, words, folder)
+        kept = newest_whole(left / "checkpoints").step
+        require(kept >= before, f"newest whole checkpoint of step {kept}, was {before}")
+        require(start_step(finish("--resume", left)[0]) == kept, f"does not go on from step {kept}")
+        require_as_left_alone(left, words, folder)

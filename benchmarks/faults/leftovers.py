@@ -1,7 +1,5 @@
 """What a training left in its folder."""
 
-from __future__ import annotations
-
 import functools
 import json
 import tempfile

@@ -1,6 +1,4 @@
-"""Campaigns 1 to 4: a training is killed, stopped by signals, met by a second one."""
-
-from __future__ import annotations
+"""Campaigns 1 to 3: a training is killed, or stopped by signals."""
 
 import contextlib
 import json
@@ -58,7 +56,7 @@ def require_whole(run: Path) -> None:
 
 
 def kills(number: int, folder: Path, seen: Seen) -> None:
-    """SIGKILL in training, snapshot, checkpoint, extraction, drawing; the resumed run equals the undisturbed one
+    """Kills a run and resumes it.
 
     The phase is the one that was hit least often so far, the moment random; what counts is the phase that was hit. One
     in ten is the full network on MNIST, the rest small ones on digits, in float32 or bfloat16, centers by py_func or
@@ -87,7 +85,7 @@ def kills(number: int, folder: Path, seen: Seen) -> None:
 
 
 def signals(number: int, folder: Path, seen: Seen) -> None:
-    """SIGINT, SIGTERM, or two of SIGINT while the full network trains on MNIST; then on with the command it gave
+    """Stops a run and goes on with the command that it gave.
 
     Each try goes on where the one before was stopped. It must start at the newest checkpoint and end within 10 s with
     code 130 or 143, on stderr the command that resumes, the newest checkpoint whole and of the last row's step. After a
@@ -120,20 +118,3 @@ def signals(number: int, folder: Path, seen: Seen) -> None:
     require(command == ["python", "train_mnist.py", "--resume", str(run)], errors)
     saved = newest_whole(run / "checkpoints").step
     require(saved == steps_done(run) >= first, f"checkpoint of step {saved}, last row {steps_done(run)}")
-
-
-def two_at_once(number: int, folder: Path, seen: Seen) -> None:
-    """A second process comes to a run's folder, by --resume or --overwrite: refused, and the first one is unharmed
-
-    It must end with code 2 and name the first one's process id, and the first equal a run that was left alone.
-    """
-    words, run = f"{SMALL} --steps 500", folder / "run"
-    with started(words, *at(run)) as first:
-        wait_until((run / "config.yaml").exists, first)
-        time.sleep(random.uniform(0, 1))
-        second = [words, *at(run), "--overwrite"] if number % 2 else ["--resume", run]
-        _, errors = finish(*second, code=2)
-        require(f"in use by process {first.pid};" in errors, errors)
-        ending(first, 0)
-    require_as_left_alone(run, words, folder)
-    seen["second process"].append(f"by {'--overwrite' if number % 2 else '--resume'}")

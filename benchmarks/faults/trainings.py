@@ -1,7 +1,5 @@
 """Starting trainings as processes, and waiting for them."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import re
@@ -12,8 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.faults.campaign import require
-from benchmarks.whole_run import ROOT
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = """--dataset digits --channels [4,4,8] --batch_size 20 --batch_norm_decay 0.9 --steps 200 --log_every_steps 1
     --checkpoint_every_steps 25 --evaluate_every_steps 50 --snapshot_steps [0,50,100,150,200]"""
 FULL = "--config configs/quickstart.yaml --dataset mnist --precision bfloat16 --log_every_steps 1 --snapshot_steps []"
@@ -25,10 +23,10 @@ LONGEST = 900  # seconds that any one training here may take
 
 
 @contextlib.contextmanager
-def started(words: str, *more: object) -> Iterator[subprocess.Popen]:
+def started(words: str, *more: object, stdout: int | None = subprocess.PIPE) -> Iterator[subprocess.Popen]:
     """A training in a process of its own, killed at the end of the block if it still runs."""
     command = [sys.executable, str(ROOT / "train_mnist.py"), *words.split(), *map(str, more)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "backslashreplace"}
+    pipes = {"stdout": stdout or subprocess.DEVNULL, "stderr": stdout, "text": True, "errors": "backslashreplace"}
     with subprocess.Popen(command, cwd=ROOT, **pipes) as process:
         try:
             yield process
