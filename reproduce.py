@@ -16,7 +16,6 @@ import os
 import re
 import shlex
 import signal
-import statistics
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,7 +33,7 @@ from running.command_line import Parser
 from running.run_folder import RunFolderError
 from running.signals import Child
 from running.streams import outlive_readers
-from runs import CONFIG_NAME, Run, checkpoint_steps, finished_step, missing, read_export, read_folders, read_json
+from runs import CONFIG_NAME, Run, finished_step, missing, read_export, read_folders
 
 ROOT = Path(__file__).resolve().parent
 SEEDS = {"fast": [0, 1, 2, 3, 4]}  # where nothing is said; [0] for all others
@@ -105,20 +104,20 @@ def refuse_export(folder: Path, presets: Path, configs: dict[str, Config]) -> No
     refuse_others(read_export(folder), configs, ignored)
 
 
-def steps_done(run: Planned) -> int:
-    """How far a run has come: all its steps only if it has every file that follows them."""
-    if finished_step(run.folder) == run.config.steps and not missing(run.folder):
-        return run.config.steps
-    return min(max(checkpoint_steps(run.folder), default=0), run.config.steps - 1)
+def finished(run: Planned) -> bool:
+    """Whether a run has all its steps, and every file that follows them."""
+    return finished_step(run.folder) == run.config.steps and not missing(run.folder)
 
 
 def train_all(planned: list[Planned], child: Child) -> list[str]:
     """Runs what is not finished, until a signal comes; returns what failed, each with its reason."""
-    left = [run for run in planned if steps_done(run) < run.config.steps]
+    left = [run for run in planned if not finished(run)]
     failed = []
     print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
     while left and child.stopped_by is None:
-        print(remaining(planned, left), flush=True)
+        steps = sum(run.config.steps for run in left)
+        runs = f"{len(left)} run{'s' * (len(left) != 1)}"
+        print(f"left: {runs}, {steps:,} steps; each run says after 20 steps how long it takes", flush=True)
         run = left.pop(0)
         if (run.folder / "config.yaml").is_file():
             arguments = ["--resume", str(run.folder), "--data_dir", run.config.data_dir]
@@ -131,18 +130,6 @@ def train_all(planned: list[Planned], child: Child) -> list[str]:
             why = f"trained, but without {', '.join(missing(run.folder))}" if code == 4 else f"exit code {code}"
             failed.append(f"{run.folder.name} ({why})")
     return failed
-
-
-def remaining(planned: list[Planned], left: list[Planned]) -> str:
-    """How many runs and steps are left, and how long they take at the pace of those that are finished."""
-    steps = sum(run.config.steps - steps_done(run) for run in left)
-    finished = [run for run in planned if steps_done(run) == run.config.steps]
-    paces = [read_json(run.folder / "metrics.json")["seconds_per_step"] for run in finished]
-    text = f"left: {len(left)} run{'s' * (len(left) != 1)}, {steps:,} steps"
-    if not any(paces):
-        return f"{text}; each run says after 20 steps how long it takes"
-    pace = statistics.median(filter(None, paces))
-    return f"{text}, about {steps * pace / 60:.1f} minutes at {1000 * pace:.0f} ms a step, as measured so far"
 
 
 def refuse_unknown(only: Iterable[str], names: Iterable[str]) -> None:

@@ -76,12 +76,6 @@ def snapshots(folder: Path) -> dict[int, Path]:
     return {int(name[:9]): folder / "snapshots" / name for name in names if re.fullmatch(r"[0-9]{9}\.npz", name)}
 
 
-def checkpoint_steps(folder: Path) -> list[int]:
-    """The steps of a run's checkpoints, whole or not."""
-    names = (path.name for path in (folder / "checkpoints").glob("model.ckpt-*.index"))
-    return [int(match[1]) for match in (re.fullmatch(r"model\.ckpt-([0-9]+)\.index", name) for name in names) if match]
-
-
 def write_features(path: Path, features: Features) -> None:
     """Writes an npz file, whole; its arrays are called as the fields."""
     arrays = {name: value for name, value in features._asdict().items() if value is not None}
@@ -125,8 +119,7 @@ def read_settings(folder: Path) -> Config:
     try:
         return settings.load(path)
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise RunFolderError(f"{reason}; choose another run, or train this one anew") from error
+        raise RunFolderError(f"{' '.join(str(error).split())}; choose another run, or train this one anew") from error
 
 
 def read_json(path: Path) -> dict:
@@ -135,13 +128,10 @@ def read_json(path: Path) -> dict:
     Raises:
         RunFolderError: if it is not JSON, or no object.
     """
-    try:
+    with reading(path, "delete it and resume the run; in an export, export that anew"):
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):
             raise ValueError(f"expected an object, got {value!s:.40}")
-    except ValueError as error:
-        advice = "delete it and resume the run; in an export, export that anew"
-        raise RunFolderError(f"{path}: not readable as JSON ({error}); {advice}") from None
     return value
 
 

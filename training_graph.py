@@ -11,7 +11,6 @@ from centerloss import center_loss, center_loss_naive
 from config import Config
 from network import FEATURE_WIDTH, Outputs, lenet
 from running import schedules
-from running.checkpoints import Saver
 from update_centers import update_centers_in_graph, update_centers_op
 
 CHECKPOINTS_KEPT = 3
@@ -29,7 +28,7 @@ class TrainGraph(NamedTuple):
     features: tf.Tensor  # [B, D] float32, of the evaluation tower
     predictions: tf.Tensor  # [B] int64, of the evaluation tower
     cross_entropies: tf.Tensor  # [B] float32, of the evaluation tower
-    saver: Saver  # of all variables
+    saver: tf.train.Saver  # of all variables
 
 
 def build_graph(config: Config, num_classes: int) -> TrainGraph:
@@ -111,7 +110,7 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
         features=evaluated.features,
         predictions=tf.argmax(evaluated.logits, axis=1),
         cross_entropies=tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=evaluated.logits),
-        saver=Saver(max_to_keep=CHECKPOINTS_KEPT),
+        saver=tf.train.Saver(max_to_keep=CHECKPOINTS_KEPT),
     )
 
 

@@ -1,7 +1,5 @@
-"""Saving checkpoints, finding the newest whole one in a folder, and refusing one that doesn't fit the graph."""
+"""Finding the newest whole one in a folder, and refusing one that doesn't fit the graph."""
 
-import errno
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,19 +14,6 @@ class CheckpointError(Exception):
 def read(prefix: str) -> tf.train.NewCheckpointReader:
     """A reader of the checkpoint at `prefix`."""
     return tf.train.NewCheckpointReader(prefix)
-
-
-class Saver(tf.train.Saver):
-    """TensorFlow's, but a folder which is gone is told by an OSError: there it is a ValueError."""
-
-    def save(self, sess, save_path, *arguments, **options):
-        try:
-            return super().save(sess, save_path, *arguments, **options)
-        except ValueError as error:
-            folder = Path(save_path).parent
-            if folder.is_dir():
-                raise
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder)) from error
 
 
 class Found(NamedTuple):

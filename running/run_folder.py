@@ -1,7 +1,6 @@
 """A run's folder: its making and lock, and files that are there whole or not at all."""
 
 import csv
-import errno
 import fcntl
 import json
 import os
@@ -10,12 +9,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 MARKER = ".run"  # in every folder made here: the lock, with its holder's process id
-
-
-_UNSUPPORTED = {errno.EPERM, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 class RunFolderError(Exception):
@@ -32,15 +27,6 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def _sync(file: IO) -> None:
-    """Waits until `file` is on the disk, where the file system can say so."""
-    try:
-        os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-
-
 @contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside `path` and renames it to `path` at the end; on an error nothing stays.
@@ -55,8 +41,6 @@ def write_whole(path: Path) -> Iterator[Path]:
             yield temporary
             with suppress(OSError):  # some file systems know no modes
                 temporary.chmod(0o644)
-            with temporary.open("rb") as written:
-                _sync(written)
             temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -132,7 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class TableFile:
-    """A CSV file with a growing number of rows, each keyed by its `step` and on disk as soon as it is written.
+    """A CSV file with a growing number of rows, each keyed by its `step` and in the file as soon as it is written.
 
     Args:
         path: the file; made with its first row.
@@ -166,7 +150,6 @@ class TableFile:
             writer.writerow(row)
             self.last_step = row["step"]
             file.flush()
-            _sync(file)
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
-from running.checkpoints import Found, Saver
+from running.checkpoints import Found
 from running.hooks import FiniteHook, FiniteVariables, Scalars
 
 
@@ -19,7 +19,7 @@ class Session(tf.train.SingularMonitoredSession):
 def open_session(
     folder: Path,
     start: Found,
-    saver: Saver,
+    saver: tf.train.Saver,
     scalars: Scalars,
     hooks: list[tf.train.SessionRunHook],
     save_every_steps: int,

@@ -42,7 +42,7 @@ class Toy:
         opened = session.open_session(
             folder,
             checkpoints.newest_whole(folder),
-            checkpoints.Saver(max_to_keep=3),
+            tf.train.Saver(max_to_keep=3),
             self.scalars,
             riding,
             save_every_steps=save_steps,

@@ -24,7 +24,7 @@ def test_only_files_named_as_snapshots_are_snapshots(tmp_path):
 def test_read_json_of_damaged_names_the_file_and_the_next_step(tmp_path, content):
     path = tmp_path / "m.json"
     path.write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"m\.json: not readable as JSON .*resume the run"):
+    with pytest.raises(RunFolderError, match=r"m\.json: damaged .*resume the run"):
         runs.read_json(path)
 
 
