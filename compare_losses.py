@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from pictures.loss_comparison import draw_loss_comparison
-from running.command_line import Parser
+from running.command_line import Parser, folder
 from running.run_folder import write_whole
 from running.streams import outlive_readers
 
@@ -133,7 +133,7 @@ def compare(
     width: PositiveInt = 2,
     repeats: PositiveInt = 50,
     seed: NonNegativeInt = 0,
-    out: Path = Path("outputs/compare_losses"),
+    out: str = "outputs/compare_losses",
 ) -> None:
     """Measures, prints, and writes classes.csv, feature_scale.csv and compare_losses.png.
 
@@ -145,7 +145,7 @@ def compare(
         seed: of the random inputs
         out: folder for the results
     """
-    costs = []
+    costs, out = [], folder("--out", out)
     for count in sorted(set(classes)):
         print(f"C = {count:,} ...", flush=True)
         losses = LOSSES if count <= NAIVE_UP_TO else ("gather",)
@@ -170,9 +170,9 @@ def main() -> None:
     if not options.classes:
         parser.error("--classes: expected at least one number of classes, as '[10, 100]', got none")
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--out {options.out}: expected a folder that is there or can be made: {error.strerror}")
+        folder("--out", options.out).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        parser.error(f"--out {options.out}: expected a folder that is there or can be made ({error})")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow.compat.v1 as tf
 

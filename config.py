@@ -8,7 +8,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import jsonargparse
 from jsonargparse.typing import ClosedUnitInterval, restricted_string_type
 from jsonargparse.typing import restricted_number_type as number
 
-from running.command_line import Parser
+from running.command_line import Parser, folder
 
 # Each with its words for an error: "expected …".
 PositiveCount = number("PositiveCount", int, [(">", 0), ("<", 2**31)], docstring="a whole number above 0")
@@ -145,7 +144,7 @@ class Config:
     def __post_init__(self) -> None:
         """Raises ValueError for what a field's type alone can't tell."""
         for name in ("data_dir", "output_dir"):
-            check_folder(name, getattr(self, name))
+            folder(name, getattr(self, name))
         if list(self.multi_step_at) != sorted(set(self.multi_step_at)):
             raise ValueError(f"multi_step_at: expected ascending steps, got {list(self.multi_step_at)}")
         if self.classifier_ring and sorted(self.classifier_ring) != list(range(10)):  # as many as any data set here has
@@ -164,12 +163,11 @@ def names(mark: dict[str, bool]) -> set[str]:
     return {field.name for field in dataclasses.fields(Config) if mark.items() <= field.metadata.items()}
 
 
-def check_folder(name: str, text: str, *, pattern: bool = True) -> None:
-    """Raises ValueError unless `text` is the path of a folder of this machine, without a `pattern` if that is False."""
-    if not text or "://" in text or re.search(r"[\x00-\x1f\x7f]", text):
-        raise ValueError(f"{name}: expected a folder of this machine, got {text!r}")
-    if not pattern and set(text) & set("*?[]\\"):
+def checkpoint_folder(name: str, text: str) -> Path:
+    """The run folder `text`; raises ValueError as `folder`, and where TensorFlow takes its name for a pattern."""
+    if set(text) & set("*?[]\\"):
         raise ValueError(f"{name}: TensorFlow takes * ? [ ] \\ in {text} for a pattern; choose a folder without them")
+    return folder(name, text)
 
 
 class CommandLine(NamedTuple):
@@ -203,14 +201,12 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
             # Of several jobs that are started at once, each has its own.
             unique = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
             name = config.run_name or f"{Path(str(file)).stem if file else 'blog'}-{unique}"
-            folder = Path(config.output_dir).expanduser() / name
-            check_folder("output_dir", str(folder), pattern=False)
-            return CommandLine(config, folder, resume=False, overwrite=options.overwrite)
+            run_folder = checkpoint_folder("output_dir", str(Path(config.output_dir) / name))
+            return CommandLine(config, run_folder, resume=False, overwrite=options.overwrite)
         if options.config or options.overwrite:
             parser.error("--resume goes on with the run's own settings: leave out --config and --overwrite")
-        check_folder("--resume", options.resume, pattern=False)
-        folder = Path(options.resume).expanduser()
-        saved = folder / "config.yaml"
+        run_folder = checkpoint_folder("--resume", options.resume)
+        saved = run_folder / "config.yaml"
         if not saved.is_file():
             parser.error(f"--resume {options.resume}: no config.yaml there; see the folders in outputs/")
         config = _config(parser.parse_args(["--config", str(saved), *arguments]))
@@ -225,7 +221,7 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
                 f"--{name}: a resumed run keeps its {name} = {was}; "
                 f"only these may change: {', '.join(sorted(names(RESUMABLE)))}"
             )
-    return CommandLine(config, folder, resume=True, overwrite=False)
+    return CommandLine(config, run_folder, resume=True, overwrite=False)
 
 
 def resolve_snapshot_steps(snapshot_steps: tuple[int, ...] | None, steps: int) -> tuple[int, ...]:

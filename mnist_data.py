@@ -97,7 +97,7 @@ def load(name: str, data_dir: Path | str, fetch: bool = True) -> Dataset:
             return load("mnist", data_dir, fetch)
         except _UnavailableError:
             return _load_digits()._replace(note="the digits are used INSTEAD OF MNIST; --dataset mnist says why")
-    return _load_digits() if name == "digits" else _load_idx_files(name, Path(data_dir), fetch)
+    return _load_digits() if name == "digits" else _load_idx_files(name, Path(data_dir).expanduser(), fetch)
 
 
 def fingerprint(data: Dataset) -> str:

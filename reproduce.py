@@ -29,7 +29,7 @@ import jsonargparse
 import config
 import results
 from config import Config, Count, PositiveCount
-from running.command_line import Parser
+from running.command_line import Parser, folder
 from running.run_folder import RunFolderError
 from running.signals import Child
 from running.streams import outlive_readers
@@ -141,13 +141,13 @@ def refuse_unknown(only: Iterable[str], names: Iterable[str]) -> None:
 def reproduce(options: jsonargparse.Namespace, again: str) -> int:
     """Trains, tables and exports; `again` is the command that goes on after a signal. Returns the exit code."""
     trial = f"-{options.steps}-steps" if options.steps else ""  # not in the way of the whole runs
-    presets, out = Path(options.configs), Path(options.out or f"outputs/reproduce-{options.preset}{trial}")
+    presets, out = Path(options.configs), folder("--out", options.out or f"outputs/reproduce-{options.preset}{trial}")
     over = [f"--{setting}" for setting in options.set] + ([f"--steps={options.steps}"] if options.steps else [])
     files = read_preset(presets / options.preset, over)
     configs = {file.stem: settings for file, settings in files.items()}
     refuse_unknown(options.only, configs)
     refuse_others(read_folders(out), configs, config.names(config.NOT_COMPARED))
-    destination = options.export and Path(options.export) / (options.export_as or options.preset)
+    destination = options.export and folder("--export", options.export) / (options.export_as or options.preset)
     if destination:
         refuse_export(destination, presets, configs)
 
@@ -179,16 +179,16 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
 
 def redraw(options: jsonargparse.Namespace) -> int:
     """Makes panel and tables of an export again, or of some of its configs, from its own files; the exit code."""
-    folder = Path(options["from"]) / options.preset
-    runs = read_export(folder)
+    export = folder("--from", options["from"]) / options.preset
+    runs = read_export(export)
     if not runs:
-        raise RunFolderError(f"{folder}: no export there, expected {folder}/<config>/seed_<n>.npz")
+        raise RunFolderError(f"{export}: no export there, expected {export}/<config>/seed_<n>.npz")
     if options.only:
         refuse_unknown(options.only, dict.fromkeys(run.name for run in runs))
         runs = [run for run in runs if run.name in options.only]
         if not options.out:
-            raise RunFolderError(f"{folder}: has tables of all its configs; with --only, say another folder by --out")
-    out = Path(options.out) if options.out else folder
+            raise RunFolderError(f"{export}: has tables of all its configs; with --only, say another folder by --out")
+    out = folder("--out", options.out) if options.out else export
     print(*results.write(out, options.preset, runs, common_scale=options.common_scale), sep="\n")
     return 0
 

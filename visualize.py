@@ -6,7 +6,6 @@ run's snapshots become animation.gif, the first test images over its training.
 
 import os
 import sys
-from pathlib import Path
 from typing import Literal
 
 if __name__ == "__main__":
@@ -14,7 +13,7 @@ if __name__ == "__main__":
 
 import figures
 import runs
-from running.command_line import Parser
+from running.command_line import Parser, folder
 from running.run_folder import RunFolderError
 from running.streams import outlive_readers
 
@@ -33,8 +32,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--animate", action="store_true", help="only animation.gif, of one run; ignores all but --out")
     options = parser.parse_args(arguments)
 
-    folders, out = [Path(run) for run in options.runs], options.out and Path(options.out)
     try:
+        folders = [folder("runs", run) for run in options.runs]
+        out = folder("--out", options.out) if options.out else None
         if not options.animate:
             written = figures.draw(
                 folders,

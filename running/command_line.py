@@ -4,6 +4,7 @@ import difflib
 import re
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 
 import jsonargparse
 import yaml
@@ -24,6 +25,13 @@ def _load_yaml(text: str) -> object:
     """
     loaded = yaml.load(text, Loader=yaml.BaseLoader)
     return text if loaded is None else loaded
+
+
+def folder(name: str, text: str) -> Path:
+    """The folder `text`, its `~` expanded. Raises ValueError with the `name` of the option if it is none of here."""
+    if not text or "://" in text or re.search(r"[\x00-\x1f\x7f]", text):
+        raise ValueError(f"{name}: expected a folder of this machine, got {text!r}")
+    return Path(text).expanduser()
 
 
 class Parser(jsonargparse.ArgumentParser):

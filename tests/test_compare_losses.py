@@ -101,7 +101,7 @@ def test_a_wrong_argument_of_the_command_itself(run_script):
 
 def test_above_its_limit_the_loop_is_left_out(monkeypatch, tmp_path):
     monkeypatch.setattr(compare_losses, "NAIVE_UP_TO", 2)
-    compare_losses.compare(classes=(2, 4, 4), batch_size=5, repeats=1, out=tmp_path)
+    compare_losses.compare(classes=(2, 4, 4), batch_size=5, repeats=1, out=str(tmp_path))
     lines = (tmp_path / "classes.csv").read_text().splitlines()[1:]
     assert [line.split(",")[:2] for line in lines] == [["2", "naive"], ["2", "gather"], ["4", "gather"]]
 

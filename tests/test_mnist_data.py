@@ -145,7 +145,7 @@ BAD_GZIP = {
     "cut in the data": PACKED[:5000],
     "cut in the checksum": PACKED[:-4],
     "wrong checksum": PACKED[:-8] + b"\1\2\3\4" + PACKED[-4:],
-    "damaged in the deflate stream": gzip.compress(bytes(100))[:10] + b"\xff" * 200,
+    "damaged in the deflate stream": gzip.compress(bytes(100), mtime=0)[:10] + b"\xff" * 200,
     "garbage after the end": PACKED + b"garbage",
 }
 
@@ -154,7 +154,7 @@ BAD_GZIP = {
     ("kind", "content", "message"),
     [
         *BAD_CONTENT.values(),
-        *((kind, gzip.compress(content), message) for kind, content, message in BAD_CONTENT.values()),
+        *((kind, gzip.compress(content, mtime=0), message) for kind, content, message in BAD_CONTENT.values()),
         *(("images", content, "bad") for content in BAD_GZIP.values()),
     ],
 )

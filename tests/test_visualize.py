@@ -359,3 +359,14 @@ def test_damaged_snapshot_is_named(tmp_path, capsys):
 def test_animation_of_several_runs_is_refused(tmp_path, capsys):
     runs = [add_snapshots(make_run(tmp_path / name)) for name in "ab"]
     assert "--animate: expected one run, got 2" in failure(capsys, *runs, "--animate")
+
+
+def test_a_home_folder_is_expanded_and_another_machines_refused(tmp_path, monkeypatch, capsys):
+    run = make_run(tmp_path / "run")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    visualize.main(["~/run", "--split", "test", "--out=~/new"])
+    assert (tmp_path / "new" / "clusters_test.png").exists()
+    for words in (["gs://bucket/run"], [str(run), "--out=gs://bucket"]):
+        with pytest.raises(SystemExit):
+            visualize.main(words)
+        assert "expected a folder of this machine, got 'gs://bucket" in capsys.readouterr().err
