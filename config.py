@@ -210,7 +210,7 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
         if not saved.is_file():
             parser.error(f"--resume {options.resume}: no config.yaml there; see the folders in outputs/")
         config = _config(parser.parse_args(["--config", str(saved), *arguments]))
-        before = load(saved)
+        before = read_config(saved)
     except UnicodeDecodeError as error:
         parser.error(f"--config or --resume: the file of settings is not UTF-8 text ({error})")
     except (ValueError, OSError) as error:  # what jsonargparse lets through: cross-field checks, unreadable files
@@ -231,7 +231,7 @@ def resolve_snapshot_steps(snapshot_steps: tuple[int, ...] | None, steps: int) -
     return tuple(sorted({0} | {round(steps ** (i / 38)) for i in range(39)}))
 
 
-def load(path: Path) -> Config:
+def read_config(path: Path) -> Config:
     """The settings of a run, from its config.yaml.
 
     Raises:

@@ -26,9 +26,8 @@ if __name__ == "__main__":
 
 import jsonargparse
 
-import config
 import results
-from config import Config, Count, PositiveCount
+from config import NOT_COMPARED, Config, Count, PositiveCount, names, parse_command_line
 from running.command_line import Parser, folder
 from running.run_folder import RunFolderError
 from running.signals import Child
@@ -59,7 +58,7 @@ def read_preset(folder: Path, options: Iterable[str] = ()) -> dict[Path, Config]
         SystemExit: code 2, if a setting is unknown or out of range; the message names it.
     """
     files = [path for path in folder.glob("*.yaml") if re.fullmatch(CONFIG_NAME, path.stem)]
-    read = {file: config.parse_command_line(["--config", str(file), *options]).config for file in files}
+    read = {file: parse_command_line(["--config", str(file), *options]).config for file in files}
     if not read:
         known = sorted(path.parent.name for path in folder.parent.glob("[!.]*/*.yaml"))
         raise RunFolderError(f"{folder}: no preset there; expected one of {', '.join(dict.fromkeys(known))}")
@@ -97,9 +96,9 @@ def refuse_export(folder: Path, presets: Path, configs: dict[str, Config]) -> No
     A folder named as a preset holds nothing but whole runs of it, whatever their precision; any other holds runs of
     the same settings.
     """
-    ignored = config.names(config.NOT_COMPARED) | {"precision"}
+    ignored = names(NOT_COMPARED) | {"precision"}
     if (presets / folder.name).is_dir():
-        preset = {file.stem: settings for file, settings in read_preset(presets / folder.name).items()}
+        preset = {file.stem: config for file, config in read_preset(presets / folder.name).items()}
         refuse_others([Run(name, folder / name, of, None, {}) for name, of in configs.items()], preset, ignored)
     refuse_others(read_export(folder), configs, ignored)
 
@@ -144,21 +143,21 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
     presets, out = Path(options.configs), folder("--out", options.out or f"outputs/reproduce-{options.preset}{trial}")
     over = [f"--{setting}" for setting in options.set] + ([f"--steps={options.steps}"] if options.steps else [])
     files = read_preset(presets / options.preset, over)
-    configs = {file.stem: settings for file, settings in files.items()}
+    configs = {file.stem: config for file, config in files.items()}
     refuse_unknown(options.only, configs)
-    refuse_others(read_folders(out), configs, config.names(config.NOT_COMPARED))
+    refuse_others(read_folders(out), configs, names(NOT_COMPARED))
     destination = options.export and folder("--export", options.export) / (options.export_as or options.preset)
     if destination:
         refuse_export(destination, presets, configs)
 
     planned = []
     for seed in dict.fromkeys(options.seeds or SEEDS.get(options.preset, [0])):
-        for file, settings in files.items():
+        for file, config in files.items():
             if options.only and file.stem not in options.only:
                 continue
             name = f"{file.stem}-seed{seed}"
             arguments = ["--config", str(file), *over, f"--seed={seed}", f"--output_dir={out}", f"--run_name={name}"]
-            planned.append(Planned(out / name, dataclasses.replace(settings, seed=seed), arguments))
+            planned.append(Planned(out / name, dataclasses.replace(config, seed=seed), arguments))
     child = Child()
     failed = train_all(planned, child)
     runs = [run for run in read_folders(out) if run.metrics is not None]
@@ -215,10 +214,10 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
     # The others are said by options of this program.
-    names = {field.name for field in dataclasses.fields(Config)} - {"seed", "steps", "output_dir", "run_name"}
+    settings = {field.name for field in dataclasses.fields(Config)} - {"seed", "steps", "output_dir", "run_name"}
     for setting in options.set:
-        if "=" not in setting or setting.partition("=")[0] not in names:
-            parser.error(f"--set {setting}: expected <name>=<value>, the name one of {', '.join(sorted(names))}")
+        if "=" not in setting or setting.partition("=")[0] not in settings:
+            parser.error(f"--set {setting}: expected <name>=<value>, the name one of {', '.join(sorted(settings))}")
     for name in (options.preset, options.export_as):
         if name is not None and (Path(name).name != name or name == ".."):
             parser.error(f"{name!r}: expected the plain name of a folder")

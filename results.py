@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-import config as settings
 import figures
+from config import to_yaml
 from pictures import clusters
 from running.run_folder import write_bytes, write_json
 from runs import Features, Run, read_export, read_features, write_features
@@ -171,7 +171,7 @@ def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Pat
         # Where this machine has its data and outputs tells nobody anything.
         config = dataclasses.replace(run.config, data_dir="data", output_dir="outputs")
         source = run.metrics["data_source"].replace(str(Path(run.config.data_dir)), "data")
-        write_bytes(path.with_suffix(".config.yaml"), settings.to_yaml(config).encode())
+        write_bytes(path.with_suffix(".config.yaml"), to_yaml(config).encode())
         write_json(path.with_suffix(".metrics.json"), run.metrics | {"data_source": source})
         validation = run.path / "validation.csv"
         if validation.is_file():  # a run without a validation split has none

@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-import config as settings
 import metrics
-from config import Config
+from config import Config, read_config, to_yaml
 from running import machine
 from running.run_folder import RunFolderError, read_table, write_json, write_text, write_whole
 
@@ -117,7 +116,7 @@ def read_settings(folder: Path) -> Config:
     if not path.is_file():
         raise RunFolderError(f"{path}: missing; is {folder} a run folder of train_mnist.py?")
     try:
-        return settings.load(path)
+        return read_config(path)
     except ValueError as error:
         raise RunFolderError(f"{' '.join(str(error).split())}; choose another run, or train this one anew") from error
 
@@ -155,7 +154,7 @@ def make_ready(folder: Path, config: Config, step: int) -> None:
     for later, path in snapshots(folder).items():
         if later > step:  # these steps are taken again
             path.unlink()
-    write_text(folder / "config.yaml", settings.to_yaml(config))
+    write_text(folder / "config.yaml", to_yaml(config))
     for part in ("checkpoints", "snapshots"):
         (folder / part).mkdir(exist_ok=True)
 
@@ -180,7 +179,7 @@ def read_folders(out: Path) -> list[Run]:
     runs = []
     for folder in (path.parent for path in out.glob("*/config.yaml")):
         if name := re.fullmatch(rf"({CONFIG_NAME})-seed[0-9]+", folder.name):
-            config = settings.load(folder / "config.yaml")
+            config = read_config(folder / "config.yaml")
             found = read_json(folder / "metrics.json") if finished_step(folder) == config.steps else None
             runs.append(Run(name[1], folder, config, found, {split: features_path(folder, split) for split in SPLITS}))
     return sorted(runs, key=order)
@@ -191,7 +190,7 @@ def read_export(folder: Path) -> list[Run]:
     runs = []
     for path in folder.glob("*/*.npz"):
         if re.fullmatch(rf"{CONFIG_NAME}/seed_[0-9]+\.npz", str(path.relative_to(folder))):
-            config = settings.load(path.with_suffix(".config.yaml"))
+            config = read_config(path.with_suffix(".config.yaml"))
             found = read_json(path.with_suffix(".metrics.json"))
             runs.append(Run(path.parent.name, path, config, found, {"test": path}))
     return sorted(runs, key=order)

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from config import RESUMABLE, Config, load, parse_command_line, resolve_snapshot_steps, to_yaml
+from config import RESUMABLE, Config, parse_command_line, read_config, resolve_snapshot_steps, to_yaml
 from config import names as setting_names
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,15 +168,15 @@ def test_a_runs_settings_are_whole_or_refused(tmp_path):
     path, config = tmp_path / "config.yaml", Config(steps=7, run_name="a run")
     text = to_yaml(config)
     path.write_text(text, encoding="utf-8")
-    assert load(path) == config
+    assert read_config(path) == config
     lines = text.splitlines(keepends=True)
     for kept in (0, 1, len(lines) // 2, len(lines) - 1):
         path.write_text("".join(lines[:kept]), encoding="utf-8")
         with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: can't be used"):
-            load(path)
+            read_config(path)
     path.write_text(text.replace("steps: 7", "steps: -7"), encoding="utf-8")
     with pytest.raises(ValueError, match=r"(?s)config.yaml: can't be used .*steps"):
-        load(path)
+        read_config(path)
 
 
 def test_yaml_names_every_setting():
@@ -345,7 +345,7 @@ def test_an_error_names_the_option_what_was_expected_and_the_nearest_name(words,
 def test_a_file_that_holds_no_settings_is_told(content, told, a_file, refused):
     assert told in refused("--config", a_file(content))
     with pytest.raises(ValueError, match=re.escape(told)):
-        load(a_file(content))
+        read_config(a_file(content))
 
 
 def test_a_home_folder_is_expanded(monkeypatch, tmp_path):

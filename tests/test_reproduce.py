@@ -176,7 +176,7 @@ def test_only_some_configs_are_run_and_the_others_stay_in_the_tables(tmp_path, c
 
 def test_steps_and_settings_go_over_the_configs(tmp_path, call):
     assert call("--steps", 9, "--set", "learning_rate=0.5", "multi_step_at=[3,4]", "precision=bfloat16") == 0
-    run = config.load(tmp_path / "out" / "lambda_0.1-seed0" / "config.yaml")
+    run = config.read_config(tmp_path / "out" / "lambda_0.1-seed0" / "config.yaml")
     assert (run.steps, run.learning_rate, run.multi_step_at, run.precision) == (9, 0.5, (3, 4), "bfloat16")
     assert {row["precision"] for row in rows(tmp_path / "out" / "results.csv")} == {"bfloat16"}
 

@@ -563,7 +563,7 @@ def test_a_precision_that_the_processor_lacks_is_refused_or_replaced(run_script,
     assert not (tmp_path / "wanted").exists()
     left_to_it = run_script("train_mnist.py", *words, "auto", "--precision", "auto", **without)
     assert left_to_it.returncode == 0, left_to_it.stderr
-    assert config.load(tmp_path / "auto" / "config.yaml").precision == "float32"
+    assert config.read_config(tmp_path / "auto" / "config.yaml").precision == "float32"
     if precisions.fastest() == "bfloat16":
         assert "note: precision float32, since bfloat16 does not run here" in left_to_it.stdout
 
