@@ -1,21 +1,26 @@
-"""The data of the experiments: found or fetched, checked, parsed, split and put in order.
+"""Data sets: found or fetched, divided, and put in order.
 
-The four IDX files are in `data_dir/<data set>/`, in torchvision's folders, or in `data_dir` itself. What is missing is
-fetched and held to its checksum. What is there is the user's own: it is checked by structure, and never changed.
+A data set NAME is `data_dir/NAME.npz`, or four IDX files in `data_dir/NAME/`. Its shape of images, classes and their
+names are what the files say; all else derives from them. MNIST and Fashion-MNIST are also found in torchvision's
+folders and in `data_dir` itself, and what is missing of them is fetched and held to its checksum. What is there is the
+user's own, and never changed.
+
+Letters in the shapes: N images, H height, W width, C classes.
 """
 
-import gzip
 import hashlib
 import itertools
 import math
 import os
-import zlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from data_files import Arrays, DataError, malformed, read_idx, read_npz
 
 FASHION = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
 CLASS_NAMES = {"mnist": tuple("0123456789"), "fashion_mnist": tuple(FASHION.split(", ")), "digits": tuple("0123456789")}
@@ -43,11 +48,7 @@ ORIGINALS = {  # by `fingerprint`
     "ece172613115fb18b120bec8f6c02271af90b8b8f0a5af5c51cbd5ceed68e619": "fashion_mnist",
 }
 SILENCE_SECONDS = 8.0  # a mirror that sends nothing for so long is given up
-MAX_EXAMPLES = 1_000_000  # in a file: 784 MB of images
-
-
-class DataError(Exception):
-    """The data can't be had or can't be used; the message names the file and what to do about it."""
+MAX_CLASSES = 100_000
 
 
 class _UnavailableError(DataError):
@@ -55,8 +56,8 @@ class _UnavailableError(DataError):
 
 
 class Split(NamedTuple):
-    images: np.ndarray  # [N, 28, 28] uint8
-    labels: np.ndarray  # [N] int64, each in 0 … 9
+    images: np.ndarray  # [N, H, W] or [N, H, W, 3] uint8
+    labels: np.ndarray  # [N] int64 class ids, each in 0 … C − 1
 
 
 class Splits(NamedTuple):
@@ -66,91 +67,79 @@ class Splits(NamedTuple):
     validation: Split  # may be empty
     test: Split
     train_index: np.ndarray  # [N] int64, where the training images are in the data set's own training split
+    class_names: tuple[str, ...]  # C of them, by class id
 
 
 class Dataset(NamedTuple):
-    name: str  # mnist, fashion_mnist or digits
+    name: str
     source: str  # one line for the user: where it came from
-    class_names: tuple[str, ...]  # by label
+    class_names: tuple[str, ...]  # C of them, by class id
     train: Split
     test: Split
+    validation: Split | None = None  # the data set's own
     note: str = ""  # one line for the user: what is unusual about it, if anything
 
 
-def load(name: str, data_dir: Path | str, fetch: bool = True) -> Dataset:
-    """The data set `name`: "mnist", "fashion_mnist", "digits" (scikit-learn's, needs no files) or "auto".
-
-    "auto" is MNIST if it is there or can be fetched, else the digits, and `note` says so.
+def load(name: str, data_dir: Path | str, fetch: bool = True, transpose: bool = False) -> Dataset:
+    """The data set `name`; "digits" is scikit-learn's, and "auto" MNIST if it can be had, else the digits, with a note.
 
     Args:
         name: of the data set.
         data_dir: where its files are looked for.
-        fetch: whether to fetch the missing ones.
+        fetch: whether to fetch what is missing of MNIST and Fashion-MNIST.
+        transpose: whether the images lie on their sides, as EMNIST's do, and are to be turned upright.
 
     Raises:
-        DataError: if `name` is unknown, a file is unreadable or malformed, or one is missing and can't be had.
+        DataError: if a file is unreadable or malformed, or one is missing and can't be had.
     """
-    if name not in (*CLASS_NAMES, "auto"):
-        raise DataError(f"data set {name!r}: expected one of {', '.join(CLASS_NAMES)} or auto")
+    data_dir = Path(data_dir).expanduser()
     if name == "auto":
         try:
-            return load("mnist", data_dir, fetch)
+            return load("mnist", data_dir, fetch, transpose)
         except _UnavailableError:
-            return _load_digits()._replace(note="the digits are used INSTEAD OF MNIST; --dataset mnist says why")
-    return _load_digits() if name == "digits" else _load_idx_files(name, Path(data_dir).expanduser(), fetch)
+            note = "the digits are used INSTEAD OF MNIST; --dataset mnist says why"
+            return load("digits", data_dir, fetch, transpose)._replace(note=note)
+    if name == "digits":
+        data = _load_digits()
+    elif (data_dir / f"{name}.npz").is_file():
+        data = _load_npz(name, data_dir / f"{name}.npz")
+    else:
+        data = _load_idx_files(name, data_dir, fetch)
+    if transpose:
+        turned = {
+            key: Split(np.ascontiguousarray(split.images.swapaxes(1, 2)), split.labels)
+            for key, split in data._asdict().items() if isinstance(split, Split)
+        }  # fmt: skip
+        data = data._replace(**turned)
+    return data
 
 
 def fingerprint(data: Dataset) -> str:
     """SHA-256 of all images and labels in their order, in hexadecimal: the same for the same data, however stored."""
     digest = hashlib.sha256()
-    for array in (*data.train, *data.test):
+    for array in (*data.train, *data.test, *(data.validation or ())):
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()
 
 
-def read_idx(path: Path | str, kind: str) -> np.ndarray:
-    """The IDX file at `path`, gzipped or plain whatever its name. No size that its header claims is ever allocated.
-
-    Returns:
-        For the `kind` "images" [N, 28, 28] uint8; for "labels" [N] int64, each in 0 … 9. N > 0.
+def divide(data: Dataset, fraction: float, split_seed: int) -> Splits:
+    """The splits of a run: the data set's own validation split, or one that `stratified_split` holds out.
 
     Raises:
-        DataError: if the file is anything but that, whole and nothing more.
+        DataError: if a class is too small to be split.
     """
-    path, (magic, shape) = Path(path), {"images": (0x803, (28, 28)), "labels": (0x801, ())}[kind]
-    try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise _malformed(path, "missing, or not a regular file")
-        with path.open("rb") as file:
-            stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
-            header = stream.read(8 + 4 * len(shape))
-            sizes = [int.from_bytes(header[at : at + 4], "big") for at in range(0, len(header), 4)]
-            if len(header) < 8 + 4 * len(shape) or [sizes[0], *sizes[2:]] != [magic, *shape]:
-                raise _malformed(path, f"header of {len(header)} bytes, {sizes}, expected {[magic, 'N', *shape]}")
-            count, expected = sizes[1], sizes[1] * math.prod(shape)
-            capacity = os.fstat(file.fileno()).st_size * (1 if stream is file else 1032)  # the most deflate can do
-            if not (most := min(MAX_EXAMPLES, capacity // math.prod(shape))) >= count > 0:
-                raise _malformed(path, f"{count:,} {kind} by its header, expected 1 … {most:,} in a file of its size")
-            payload = bytearray()
-            # One byte more than expected is asked for: it shows trailing ones, and has gzip check its CRC.
-            while chunk := stream.read(min(2**16, expected + 1 - len(payload))):
-                payload += chunk
-    except (OSError, EOFError, zlib.error) as error:
-        raise _malformed(path, f"can't be read ({error})") from error
-    if len(payload) != expected:
-        got = "more" if len(payload) > expected else f"{len(payload):,}"
-        raise _malformed(path, f"{got} bytes after its header, expected {expected:,}")
-    array = np.frombuffer(payload, np.uint8).reshape(count, *shape)
-    if kind == "labels" and array.max() > 9:
-        raise _malformed(path, f"label {array.max()} at position {array.argmax()}, expected 0 … 9")
-    return array if kind == "images" else array.astype(np.int64)
-
-
-def divide(data: Dataset, fraction: float, split_seed: int) -> Splits:
-    """Holds out images for validation, as `stratified_split`, which also says what it raises."""
+    if data.validation is not None:
+        return Splits(data.train, data.validation, data.test, np.arange(len(data.train.labels)), data.class_names)
+    counts = np.bincount(data.train.labels)
+    smallest = counts.argmin()
+    if fraction and not 1 <= counts[smallest] * fraction <= counts[smallest] - 1:
+        raise DataError(
+            f"validation_fraction: can't hold out {fraction:g} of class {data.class_names[smallest]}, of which there are "
+            f"{counts[smallest]}; use 0, or nearer to 0.5"
+        )
     training, validation = stratified_split(data.train.labels, fraction, split_seed)
     parts = (Split(data.train.images[index], data.train.labels[index]) for index in (training, validation))
-    return Splits(*parts, data.test, training)
+    return Splits(*parts, data.test, training, data.class_names)
 
 
 def stratified_split(labels: np.ndarray, fraction: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -209,39 +198,116 @@ def shifted(images: np.ndarray, pixels: int, seed: int, step: int) -> np.ndarray
     return windows[np.arange(len(images)), down, right]
 
 
-def _malformed(path: Path, what: str) -> DataError:
-    return DataError(f"{path}: {what}; put a whole file in its place")
-
-
 def _find(folder: Path) -> dict[str, Path]:
-    """Those of FILES that are in `folder`, known by their whole names; of several the last one here counts."""
-    names = {file.replace("-idx", idx) + end: file for file in FILES for end in ("", ".gz") for idx in (".idx", "-idx")}
-    # lexists, and not exists: a link that leads nowhere is there, and an error.
-    return {file: folder / name for name, file in names.items() if os.path.lexists(folder / name)}
+    """The files of FILES that are in `folder`, known by their whole names; of several the last one here counts.
+
+    A name may have a prefix, and "test" in the place of "t10k", as EMNIST's and QMNIST's have.
+    """
+    found = {}
+    with suppress(OSError):  # lexists, and not exists: a link that leads nowhere is there, and an error.
+        names = sorted((name for name in os.listdir(folder)), key=lambda name: (name.endswith(".gz"), "-idx" in name))
+        for match in filter(None, map(_NAME.fullmatch, names)):
+            role = f"{match['split'].replace('test', 't10k')}-{match['kind']}"
+            if found.get(role, match)["prefix"] != match["prefix"]:
+                prefixes = sorted({found[role]["prefix"], match["prefix"]})
+                raise DataError(
+                    f"{folder}: files of several data sets, {' and '.join(prefixes)}; keep each in its own folder"
+                )
+            found[role] = match
+    return {role: folder / match[0] for role, match in found.items()}
+
+
+_NAME = re.compile(
+    r"(?P<prefix>(?:\w[\w.+-]*[-_])?)(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-\w+(?:\.gz)?"
+)
 
 
 def _load_idx_files(name: str, data_dir: Path, fetch: bool) -> Dataset:
-    below = "", "raw", f"{TORCHVISION[name]}/raw"
+    fetched = name in MIRRORS
+    below = ("", "raw", f"{TORCHVISION[name]}/raw") if fetched else ("", "raw")
+    bases = (data_dir / name, data_dir) if fetched else (data_dir / name,)
     # The first of those folders that hold most of the files.
-    folder = max((base / end for base in (data_dir / name, data_dir) for end in below), key=lambda at: len(_find(at)))
+    folder = max((base / end for base in bases for end in below), key=lambda at: len(_find(at)))
     found = _find(folder)
+    roles = {"-".join(file.split("-")[:2]): file for file in FILES}
     # What is there comes first: that a file is damaged must be told before `auto` falls back for a missing one.
-    arrays = {file: read_idx(path, file.split("-")[1]) for file, path in found.items()}
-    for file in (missing := [file for file in FILES if file not in found]):
-        found[file] = folder / f"{file}.gz"
-        answers = _fetch(found[file], SHA256[f"{name}/{file}"], MIRRORS[name] if fetch else ())
-        if not os.path.lexists(found[file]):
-            raise _UnavailableError(_what_is_missing(folder, missing, answers, {path.name for path in found.values()}))
-        arrays[file] = read_idx(found[file], file.split("-")[1])
-    train, test = (Split(arrays[images], arrays[labels]) for images, labels in (FILES[:2], FILES[2:]))
-    for file, (images, labels) in ((FILES[1], train), (FILES[3], test)):
+    arrays = {role: read_idx(path, role.split("-")[1]) for role, path in found.items()}
+    for role in (missing := [role for role in roles if role not in found]):
+        found[role] = folder / f"{roles[role]}.gz"
+        mirrors = MIRRORS[name] if fetch and fetched else ()
+        answers = _fetch(found[role], SHA256[f"{name}/{roles[role]}"], mirrors) if mirrors else []
+        if not os.path.lexists(found[role]):
+            names = [roles[r] for r in missing]
+            raise _UnavailableError(_what_is_missing(folder, names, answers, {path.name for path in found.values()}))
+        arrays[role] = read_idx(found[role], role.split("-")[1])
+    splits = {
+        split: (arrays[f"{key}-images"], arrays[f"{key}-labels"])
+        for split, key in (("train", "train"), ("test", "t10k"))
+    }
+    return _assembled(name, folder, splits, _names_in(folder), ", fetched" * bool(missing))
+
+
+def _load_npz(name: str, path: Path) -> Dataset:
+    splits, names = read_npz(path)
+    return _assembled(name, path, splits, None if names is None else list(map(str, names.ravel())), "")
+
+
+def _names_in(folder: Path) -> list[str] | dict[int, str] | None:
+    """The names of the classes, by `classes.txt`, a name a line, or by EMNIST's mapping of labels to characters."""
+    file = folder / "classes.txt"
+    if file.is_file():
+        return file.read_text(encoding="utf-8").splitlines()
+    mappings = sorted(folder.glob("*-mapping.txt"))
+    if not mappings:
+        return None
+    lines = [line.split() for line in mappings[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        return {int(label): "".join(chr(int(code)) for code in codes) for label, *codes in lines}
+    except ValueError as error:
+        raise DataError(f"{mappings[0]}: expected lines of a label and codes of characters ({error})") from None
+
+
+def _assembled(
+    name: str, path: Path, splits: dict[str, Arrays], names: list[str] | dict[int, str] | None, remark: str
+) -> Dataset:
+    """The data set from its arrays: labels become class ids, 0 … C − 1 in the order of the labels in training."""
+    for split, (images, labels) in splits.items():
         if len(images) != len(labels):
-            raise _malformed(found[file], f"{len(labels):,} labels for {len(images):,} images")
-    source = f"{folder}: {len(train.labels):,} training and {len(test.labels):,} test images"
-    data = Dataset(name, source + ", fetched" * bool(missing), CLASS_NAMES[name], train, test)
+            raise malformed(path, f"{len(labels):,} labels for {len(images):,} images in the {split} split")
+        if images.shape[1:] != splits["train"][0].shape[1:]:
+            shapes = f"{list(images.shape[1:])} in the {split} split, {list(splits['train'][0].shape[1:])} in training"
+            raise DataError(f"{path}: images of {shapes}, expected one size; import_data.py brings them to one")
+    known = np.unique(splits["train"][1])
+    if not 2 <= len(known) <= MAX_CLASSES:
+        raise DataError(f"{path}: {len(known):,} classes, expected 2 to {MAX_CLASSES:,}")
+    class_names = _class_names(name, path, known, names)
+    parts = {}
+    for split, (images, labels) in splits.items():
+        if strange := sorted(set(np.unique(labels)) - set(known)):
+            raise DataError(
+                f"{path}: label {strange[0]} is in the {split} split, but of no training image; remove its images, or "
+                "add some to the training split"
+            )
+        parts[split] = Split(images, np.searchsorted(known, labels))
+    source = f"{path}: {len(parts['train'].labels):,} training and {len(parts['test'].labels):,} test images{remark}"
+    data = Dataset(name, source, class_names, parts["train"], parts["test"], parts.get("validation"))
     whose = ORIGINALS.get(fingerprint(data), "other")
-    note = f"by their checksum these are {whose} files, not the original {name}"
-    return data if whose == name else data._replace(note=note)
+    if name in MIRRORS and whose != name:
+        return data._replace(note=f"by their checksum these are {whose} files, not the original {name}")
+    return data
+
+
+def _class_names(name: str, path: Path, known: np.ndarray, names: list[str] | dict[int, str] | None) -> tuple[str, ...]:
+    """By class id; where there are no `names`, the labels themselves."""
+    if names is None and name in CLASS_NAMES and list(known) == list(range(len(CLASS_NAMES[name]))):
+        return CLASS_NAMES[name]
+    if names is None:
+        return tuple(map(str, known))
+    if isinstance(names, list):  # a name a class, or one for each label from 0 on
+        names = dict(zip(known.tolist() if len(names) == len(known) else range(len(names)), names, strict=True))
+    if missing := [label for label in known.tolist() if label not in names]:
+        raise DataError(f"{path}: {len(names)} names of classes, and none for label {missing[0]}; give each a name")
+    return tuple(names[label] for label in known.tolist())
 
 
 def _what_is_missing(folder: Path, missing: list[str], answers: list[str], known: set[str]) -> str:
