@@ -68,7 +68,7 @@ def check_fits(found: Found, variables: list[tf.Variable], steps: int) -> None:
     """Compares what was found with the graph's `variables`, by name and shape, and with the `steps` wanted in all.
 
     Raises:
-        CheckpointError: if the checkpoint is past `steps`, or of another graph. The message names the first differences.
+        CheckpointError: if the checkpoint is past `steps`, or of another graph. The message says how.
     """
     if found.path is None:
         return
