@@ -140,7 +140,7 @@ def extract(graph: TrainGraph, run_folder: Path, name: str, split: Split, index:
 
 
 def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, source: str) -> None:
-    """Makes every file of a trained run that is missing. Where one fails, prints the error and goes on with the next."""
+    """Makes every file of a trained run that is missing. Where one fails, tells the error and goes on."""
     index = np.arange(len(splits.test.labels))
     makers = {
         "features_train.npz": lambda: extract(graph, run_folder, "train", splits.train, splits.train_index),

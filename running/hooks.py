@@ -137,7 +137,7 @@ class ProgressHook(ScalarsHook):
 
     Attributes:
         step: steps done so far.
-        steps, seconds: the number of timed steps in this session, and their total time, without what comes between them.
+        steps, seconds: how many steps of this session were timed, and their total time without what is between them.
             The first step is left out, because it also compiles and allocates.
     """
 

@@ -70,7 +70,7 @@ class StopSignals:
 class Child:
     """Takes over the signals of ENDING for the rest of the process, and hands each on to the child, once.
 
-    The child is in a session of its own. In ours it would get Ctrl-C twice, from us and from the terminal, and the second
+    The child is in a session of its own. In ours it would get Ctrl-C twice, from us and the terminal, and the second
     signal would end it without a checkpoint.
 
     Attributes:
