@@ -143,7 +143,7 @@ def divide(data: Dataset, fraction: float, split_seed: int) -> Splits:
 
 
 def stratified_split(labels: np.ndarray, fraction: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Holds out round(`fraction` · N) of the [N] class ids, the same share of every class, as `split_seed` alone says.
+    """Holds out round(`fraction` · N) of the [N] class ids, the same share of each class, chosen by `split_seed` alone.
 
     Returns:
         Indices kept and indices held out, each sorted, int64; together 0 … N − 1.

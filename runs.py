@@ -95,7 +95,7 @@ def read_features(path: Path) -> Features:
 
 @contextmanager
 def reading(path: Path, advice: str) -> Iterator[None]:
-    """Within, any error is one of the file at `path`: RunFolderError, with what is wrong and the `advice`."""
+    """In the block, any error becomes a RunFolderError about the file at `path`, with the cause and the `advice`."""
     try:
         yield
     except Exception as error:  # whatever a damaged file makes the readers of zip and NumPy raise
@@ -135,7 +135,7 @@ def read_json(path: Path) -> dict:
 
 
 def check_data(folder: Path, fingerprint: str, source: str) -> None:
-    """Notes in a new run's folder by its `fingerprint` which data it is trained on.
+    """Writes the data's `fingerprint` into a new run's folder.
 
     Raises:
         RunFolderError: if the run was begun with other data than those from `source`.

@@ -111,7 +111,7 @@ def train(
 
 
 def collapse(values: dict[str, float], num_classes: int) -> str | None:
-    """Says so where the features of a batch are in one place and its cross entropy is that of guessing; else None."""
+    """A message if the features of a batch are almost one point and its cross entropy is near chance; else None."""
     spread, chance = values["feature_spread"], math.log(num_classes)
     # In the blog's recipe the spread is ten times this once the cross entropy has fallen by a tenth (step 200).
     if not (spread < 0.05 and values["cross_entropy"] > chance - 0.1):
@@ -140,7 +140,7 @@ def extract(graph: TrainGraph, run_folder: Path, name: str, split: Split, index:
 
 
 def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, source: str) -> None:
-    """Makes each file that a trained run leaves and that is missing. One that fails is told, and hinders no other."""
+    """Makes every file of a trained run that is missing. Where one fails, tells the error and goes on."""
     index = np.arange(len(splits.test.labels))
     makers = {
         "features_train.npz": lambda: extract(graph, run_folder, "train", splits.train, splits.train_index),
@@ -159,7 +159,7 @@ def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, 
 def run(command: CommandLine, signals: StopSignals) -> int:
     """Does what the command line asks for, from loading the data to the pictures; returns the exit code of `main`.
 
-    What `main` tells of is raised before anything of an earlier run changes, but for a damaged table.
+    Errors in settings, data and checkpoints are raised before any file of an earlier run changes.
     """
     config, run_folder = command.config, command.run_folder
     data = load(config.dataset, config.data_dir, fetch=not command.resume)  # a run that goes on had its data here
@@ -210,7 +210,7 @@ def first_lines(config: Config, source: str, splits: Splits) -> str:
 
 
 def print_results(run_folder: Path, config: Config) -> None:
-    """Says what a finished run came to, by its files, and that it may have ended too early."""
+    """Prints the results of a finished run, and a note if it may have been too short."""
     test = runs.read_json(run_folder / "metrics.json")["test"]
     ratio = "infinite" if test["inter_over_intra"] is None else f"{test['inter_over_intra']:.1f}"
     print(f"test: {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest center")

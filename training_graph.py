@@ -65,9 +65,9 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     )
     loss = l_s + lambda_ * l_c
 
-    # Eq. 4 stands beside the optimizer, as in the blog, and not behind it. The loss and the update see the same centers
-    # and the same features, those from before the step, in whatever order the session runs the two assignments: both
-    # take one forward pass, and one read of the centers (py_func) or an update that waits for the readers (in_graph).
+    # Eq. 4 stands beside the optimizer, as in the blog, and not behind it. The loss and the update see the features
+    # and centers from before the step, whichever of the two assignments runs first. Both use one forward pass. With
+    # py_func both use one read of the centers. With in_graph the update waits until all readers have read.
     if config.center_update == "in_graph":
         center_update, moves = move_in_graph(centers, own_c, x, labels, config.center_alpha, readers=[l_c, own_c])
     else:

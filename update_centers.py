@@ -103,8 +103,8 @@ def update_centers_in_graph(
 ) -> tuple[tf.Operation, tf.Tensor]:
     """Eq. 4 in the graph, for many classes: reads and writes at most B of the C rows of the variable.
 
-    Whatever else reads `centers` in the same step, and is to see them from before it, must have read them when this is
-    made: put it under `tf.control_dependencies` of those readers.
+    Other ops may need the old centers in the same step. They must read them before this update runs: call this function
+    under `tf.control_dependencies` of those ops.
 
     Args:
         centers: [C, D] float32 variable, which is assigned to.

@@ -1,4 +1,4 @@
-"""Finding the newest whole one in a folder, and refusing one that doesn't fit the graph."""
+"""Finds the newest undamaged checkpoint in a folder, and refuses one that does not fit the graph."""
 
 import re
 from pathlib import Path
@@ -68,7 +68,7 @@ def check_fits(found: Found, variables: list[tf.Variable], steps: int) -> None:
     """Compares what was found with the graph's `variables`, by name and shape, and with the `steps` wanted in all.
 
     Raises:
-        CheckpointError: if it is beyond them, or of another graph; the message names the first differences.
+        CheckpointError: if the checkpoint is past `steps`, or of another graph. The message says how.
     """
     if found.path is None:
         return

@@ -19,16 +19,17 @@ _GOT = (
 
 
 def _load_yaml(text: str) -> object:
-    """Every scalar stays text, in a file as on the command line: then its type has one way to read it.
+    """Every value stays text, from a file and from the command line, so that each type is read in one way.
 
-    YAML 1.1, which PyYAML reads, takes 010 for 8 and 1:30 for 90. A word that is null by itself is a comment, as #1.
+    YAML 1.1, which PyYAML reads, takes 010 for 8 and 1:30 for 90. Text that YAML loads as nothing stays as it was
+    typed: `#1`, for one, which is a comment in YAML.
     """
     loaded = yaml.load(text, Loader=yaml.BaseLoader)
     return text if loaded is None else loaded
 
 
 def folder(name: str, text: str) -> Path:
-    """The folder `text`, its `~` expanded. Raises ValueError with the `name` of the option if it is none of here."""
+    """The folder `text`, its `~` expanded. Raises ValueError, with the option's `name`, if it is not a local folder."""
     if not text or "://" in text or re.search(r"[\x00-\x1f\x7f]", text):
         raise ValueError(f"{name}: expected a folder of this machine, got {text!r}")
     return Path(text).expanduser()

@@ -44,7 +44,7 @@ class ScalarsHook(tf.train.SessionRunHook):
 class FiniteHook(ScalarsHook):
     """Raises NonFiniteError after the first step with a scalar that is not finite, before anything is saved.
 
-    Raising, unlike a requested stop, ends a MonitoredSession without a checkpoint: the newest stays a finite one.
+    An exception ends a MonitoredSession without saving, unlike a requested stop. So the newest checkpoint stays finite.
 
     Attributes:
         summary: the scalars of the last step, in words.
@@ -62,7 +62,7 @@ class FiniteHook(ScalarsHook):
 class FiniteVariables(tf.train.CheckpointSaverListener):
     """Raises NonFiniteError before a save if any of the float `variables` holds a NaN or an infinity.
 
-    To be made while the graph can still grow. `losses` is asked for the words about the last step.
+    Make it before the graph is finalized. The error message takes its text about the last step from `losses`.
     """
 
     def __init__(self, variables: list[tf.Variable], losses: FiniteHook) -> None:
@@ -137,8 +137,8 @@ class ProgressHook(ScalarsHook):
 
     Attributes:
         step: steps done so far.
-        steps, seconds: timed steps of this session, and what they took together, without what comes between them;
-            its first step is left out, which also compiles and allocates.
+        steps, seconds: how many steps of this session were timed, and their total time without what is between them.
+            The first step is left out, because it also compiles and allocates.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ def fastest() -> str:
 
 
 def resolve_precision(wanted: str) -> tuple[str, str | None]:
-    """The precision for `wanted`, float32, bfloat16, or auto for the fastest; and why it is not that, or None.
+    """The precision to train in, for `wanted`: float32, bfloat16, or auto for the fastest. And why not that one.
 
     Raises:
         PrecisionError: if bfloat16 is wanted and does not run here.

@@ -19,7 +19,7 @@ class RunFolderError(Exception):
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Gives `path` to an OSError that has none: writing to a full disk is told without one."""
+    """Adds `path` to an OSError that has none, as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -116,7 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 class TableFile:
-    """A CSV file with a growing number of rows, each keyed by its `step` and in the file as soon as it is written.
+    """A CSV file that grows row by row. Each row has a `step`, and is in the file as soon as `append` returns.
 
     Args:
         path: the file; made with its first row.

@@ -27,9 +27,9 @@ def open_session(
 ) -> Session:
     """A session on the default graph; event files and checkpoints go to `folder`.
 
-    The checkpoint to start from is given by name: a session that looks for it itself starts at step 0, silently, where
-    it finds none. The saver stands behind `hooks` in the order of a step, so that what they check and write down is
-    checked and written before a checkpoint claims the step; the session's own saver would come first.
+    The caller names the checkpoint to start from. A session that searches for one itself starts silently at step 0 if
+    it finds none. In each step the saver runs after `hooks`, so that all checks and table rows are done before the
+    checkpoint is saved. The session's own saver would run before them.
 
     Args:
         folder: of the run's checkpoints.

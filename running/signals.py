@@ -1,6 +1,6 @@
-"""The signals that ask to end: noted while a session trains, so that it can checkpoint; raised at any other time.
+"""Signals that ask the process to end. While a session trains, a signal is only noted, so that it can checkpoint.
 
-Or handed on to a child.
+At other times it raises `Stopped`. `Child` passes signals on to a child process.
 """
 
 import os
@@ -37,8 +37,8 @@ class StopSignals:
     """Takes over the signals of ENDING for the rest of the process.
 
     Attributes:
-        received: the first signal that came; None so far. A second one that is URGENT ends the process as soon as
-            Python is asked: not before a step of TensorFlow's, or a save, has ended.
+        received: the first signal that came; None so far. A second signal of URGENT ends the process. Python gets
+            it only after the running TensorFlow step or save.
     """
 
     def __init__(self) -> None:
@@ -70,8 +70,8 @@ class StopSignals:
 class Child:
     """Takes over the signals of ENDING for the rest of the process, and hands each on to the child, once.
 
-    The child is in a session of its own. In ours it would get the terminal's Ctrl-C a second time, directly, and the
-    second signal is the one that ends a run without a checkpoint.
+    The child is in a session of its own. In ours it would get Ctrl-C twice, from us and the terminal, and the second
+    signal would end it without a checkpoint.
 
     Attributes:
         stopped_by: the first signal that came; None so far.

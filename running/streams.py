@@ -19,8 +19,8 @@ class _Outliving(io.FileIO):
 def outlive_readers() -> None:
     """Makes `sys.stdout` and `sys.stderr` take any text, whatever becomes of the terminal, pipe or file behind them.
 
-    To be called once, where a script starts: a stream that is closed by then also gets a descriptor, since the next
-    file that is opened would have its number, and the messages of libraries would go into that file.
+    Call this once, at the start of a script. A stream that is closed by then gets a new descriptor. Otherwise the next
+    file that is opened would take its number, and libraries would write their messages into that file.
     """
     for name in ("stdout", "stderr"):
         old = getattr(sys, name)
