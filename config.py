@@ -24,6 +24,7 @@ from running.command_line import Parser, folder
 PositiveCount = number("PositiveCount", int, [(">", 0), ("<", 2**31)], docstring="a whole number above 0")
 Count = number("Count", int, [(">=", 0), ("<", 2**31)], docstring="a whole number, 0 or more")
 Channels = number("Channels", int, [(">", 0), ("<=", 4096)], docstring="a whole number from 1 to 4096")
+Width = number("Width", int, [(">=", 2), ("<=", 4096)], docstring="a whole number from 2 to 4096")
 Pixels = number("Pixels", int, [(">=", 0), ("<", 28)], docstring="a whole number from 0 to 27")
 Margin = number("Margin", int, [(">=", 0), ("<=", 8)], docstring="a whole number from 0 to 8")  # 12 pixels are left
 NonNegative = number("NonNegative", float, [(">=", 0), ("<", math.inf)], docstring="a number, 0 or more")
@@ -45,13 +46,18 @@ class Config:
     """Every setting of a training run."""
 
     # --- data
-    dataset: Literal["mnist", "fashion_mnist", "digits", "auto"] = "mnist"
-    """which images; auto is MNIST if it can be had, else scikit-learn's small digits"""
+    dataset: Name = "mnist"
+    """which images: mnist, fashion_mnist, digits (scikit-learn's), auto (MNIST if it can be had, else the digits), or
+    the NAME of your own, in <data_dir>/NAME.npz or as IDX files in <data_dir>/NAME/"""
     data_dir: str = field(
         default_factory=lambda: os.environ.get("CENTERLOSS_DATA") or "data",
         metadata=RESUMABLE | NOT_COMPARED,
     )
-    """folder that holds <dataset>/ with the IDX files; by default $CENTERLOSS_DATA, else data"""
+    """folder that holds the data sets; by default $CENTERLOSS_DATA, else data"""
+    transpose_images: bool = False
+    """turns images upright that lie on their sides, as EMNIST's do"""
+    unknown_classes: tuple[Count, ...] = ()
+    """numbers of classes, counted from 0, that are left out of training; their test images are seen as unknown ones"""
     validation_fraction: Fraction = 0.2
     """part of the training images that is held out, stratified; 0: none, and no validation while it trains"""
     split_seed: Count = 0
@@ -65,6 +71,8 @@ class Config:
     """each training image is moved by up to so many pixels in either direction; 0: not at all"""
 
     # --- network
+    feature_width: Width = 2
+    """D of the feature layer; above 2 the pictures show its first two principal components"""
     channels: tuple[Channels, Channels, Channels] = (32, 64, 128)
     """channels of the three pairs of convolutions"""
     batch_norm: bool = True
@@ -100,8 +108,8 @@ class Config:
     """lambda rises as this power of the step: 1 is a straight line, more than 1 leaves most of the rise to the end"""
     center_alpha: ClosedUnitInterval = 0.5
     """alpha of Eq. 4, the rate of the centers"""
-    center_update: Literal["py_func", "in_graph"] = field(default="py_func", metadata=RESUMABLE)
-    """Eq. 4 by NumPy through py_func (blog), or by graph ops that touch the batch's classes alone"""
+    center_update: Literal["py_func", "in_graph", "auto"] = field(default="py_func", metadata=RESUMABLE)
+    """Eq. 4 by NumPy through py_func (blog), or by graph ops that touch the batch's classes alone; auto: the faster"""
 
     # --- optimizer
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -147,8 +155,10 @@ class Config:
             folder(name, getattr(self, name))
         if list(self.multi_step_at) != sorted(set(self.multi_step_at)):
             raise ValueError(f"multi_step_at: expected ascending steps, got {list(self.multi_step_at)}")
-        if self.classifier_ring and sorted(self.classifier_ring) != list(range(10)):  # as many as any data set here has
-            raise ValueError(f"classifier_ring: expected each class, 0 to 9, once, got {list(self.classifier_ring)}")
+        if sorted(self.classifier_ring) != list(range(len(self.classifier_ring))):
+            raise ValueError(f"classifier_ring: expected each class from 0 on once, got {list(self.classifier_ring)}")
+        if self.classifier_ring and self.feature_width != 2:
+            raise ValueError(f"classifier_ring: a ring is in the plane; feature_width is {self.feature_width}, not 2")
         if self.schedule == "multi_step" and not self.multi_step_at:
             raise ValueError("multi_step_at: schedule multi_step needs the steps at which the rate drops, got none")
 

@@ -1,7 +1,7 @@
 """Labelled images in files: IDX, plain or gzipped, and npz. Nothing that a file claims is trusted.
 
-Images are uint8, [N, H, W], [N, H, W, 1] or [N, H, W, 3], with H and W from 8 to 128 pixels. Labels are integers, [N] or
-[N, 1]; of QMNIST's [N, 8] the first column is the class. Letters in the shapes: N images, H height, W width.
+Images are uint8, [N, H, W], [N, H, W, 1] or [N, H, W, 3], with H and W from 8 to 128 pixels. Labels are integers, [N]
+or [N, 1]; of QMNIST's [N, 8] the first column is the class. Letters in the shapes: N images, H height, W width.
 """
 
 import gzip

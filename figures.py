@@ -70,7 +70,8 @@ def snapshot_panels(run_folder: Path) -> list[clusters.Panel]:
     config, paths = runs.read_settings(run_folder), runs.snapshots(run_folder).values()
     if not paths:
         raise RunFolderError(f"{run_folder}: no snapshots; train a run with snapshot_steps left at its default")
-    return [panel(path, config, ", {:,} test images", "delete it to animate the others") for path in paths]
+    last = list(paths)[-1]
+    return [panel(path, config, ", {:,} test images", "delete it to animate the others", last) for path in paths]
 
 
 def run_panel(run_folder: Path, split: str) -> clusters.Panel:
@@ -79,10 +80,29 @@ def run_panel(run_folder: Path, split: str) -> clusters.Panel:
     path, resume = runs.features_path(run_folder, split), runs.resume_command(run_folder)
     if not path.exists():
         raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}")
-    return panel(path, config, f" {split}", f"delete it, and have it written again: {resume}")
+    shown = panel(path, config, f" {split}", f"delete it, and have it written again: {resume}")
+    unknown = runs.features_path(run_folder, "unknown")
+    if split != "test" or not unknown.exists():
+        return shown
+    return shown._replace(unknown=in_the_plane(runs.read_features(unknown).features, plane_of(path)))
 
 
-def panel(path: Path, config: Config, shown: str, advice: str) -> clusters.Panel:
+def plane_of(path: Path):
+    """The first two principal components of a file of features (scikit-learn's PCA), or None where D is 2."""
+    features = runs.read_features(path).features
+    if features.shape[1] <= 2:
+        return None
+    from sklearn.decomposition import PCA  # here, since scikit-learn takes a second to import
+
+    return PCA(2, random_state=0).fit(features)
+
+
+def in_the_plane(points: np.ndarray, plane) -> np.ndarray:
+    """[N, D] points as [N, 2], in the plane of `plane_of`."""
+    return points if plane is None else plane.transform(points)
+
+
+def panel(path: Path, config: Config, shown: str, advice: str, plane_from: Path | None = None) -> clusters.Panel:
     """A file of features, checked, and titled with what tells runs apart: data, lambda, step, seed, accuracy.
 
     Args:
@@ -90,19 +110,26 @@ def panel(path: Path, config: Config, shown: str, advice: str) -> clusters.Panel
         config: of its run.
         shown: follows the name of the data set in the title; may hold a format for the number of images.
         advice: what to do if the file is damaged.
+        plane_from: the file of features whose principal components are the plane, if D is above 2; by default `path`.
 
     Raises:
         RunFolderError: if it is missing or damaged.
     """
     with runs.reading(path, advice):
-        view = runs.read_features(path)
+        view, plane = runs.read_features(path), plane_of(plane_from or path)
         weight, accuracy = config.center_loss_weight, np.mean(view.predictions == view.labels)
         head = f"λ = {weight:g} (λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})" if weight else "softmax"
+        data = DATASET_TITLES.get(config.dataset, config.dataset.replace("$", r"\$"))
         title = (
-            f"{DATASET_TITLES[config.dataset]}{shown.format(len(view.labels))} · {head}\n"
+            f"{data}{shown.format(len(view.labels))} · {head}\n"
             f"step {view.step:,} · seed {config.seed} · accuracy {accuracy:.2%}"
         )
-        checked = clusters.Panel(view.features, view.labels, view.centers, CLASS_NAMES[config.dataset], title)
+        if plane is not None:
+            share = plane.explained_variance_ratio_.sum()
+            title += f"\n2 principal components of {view.features.shape[1]}: {share:.0%} of the variance"
+        names = view.class_names or CLASS_NAMES[config.dataset]
+        points, centers = in_the_plane(view.features, plane), in_the_plane(view.centers, plane)
+        checked = clusters.Panel(points, view.labels, centers, names, title)
         clusters.check(checked)
     return checked
 

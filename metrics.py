@@ -5,6 +5,8 @@ Letters in the shapes: N images of the split, C classes, D feature width. Distan
 
 import numpy as np
 
+SILHOUETTE_IMAGES = 10_000
+
 
 def nearest_center(features: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """[N] int64: for each of the [N, D] features, the class of the nearest of the [C, D] centers."""
@@ -34,11 +36,12 @@ def distances(features: np.ndarray, labels: np.ndarray, num_classes: int) -> dic
         `inter_mean`: over the pairs of class means (0 if there is one class); `inter_over_intra`: the smallest inter
         over intra (infinite when every class is one point).
     """
+    from scipy.spatial.distance import pdist
+
     means = class_means(features, labels, num_classes)
     intra = float(np.linalg.norm(features - means[labels], axis=1).mean())
     present = means[~np.isnan(means[:, 0])]
-    first, second = np.triu_indices(len(present), k=1)
-    inter = np.linalg.norm(present[first] - present[second], axis=1)
+    inter = pdist(present)
     smallest, mean = (float(inter.min()), float(inter.mean())) if len(inter) else (0.0, 0.0)
     return {
         "intra": intra,
@@ -109,13 +112,45 @@ def cross_entropy(features: np.ndarray, labels: np.ndarray, weights: np.ndarray,
     return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]).mean())
 
 
+def unknown_metrics(
+    known: np.ndarray, unknown: np.ndarray, centers: np.ndarray, weights: np.ndarray, bias: np.ndarray
+) -> dict[str, float]:
+    """How well features tell images of unknown classes from those of known ones.
+
+    Args:
+        known: [N, D], the features of test images of the C classes.
+        unknown: [M, D], of test images of other classes.
+        centers: [C, D].
+        weights, bias: [D, C] and [C], of the classifier.
+
+    Returns:
+        `images`, M; the area under the ROC curve in 0..1, for which an image is the more likely unknown, the farther it
+        is from its nearest center (`auroc_distance`), or the smaller its largest softmax probability
+        (`auroc_softmax`).
+    """
+    from sklearn.metrics import pairwise_distances_argmin_min, roc_auc_score
+
+    both = np.concatenate([known, unknown]).astype(np.float64)
+    is_unknown = np.arange(len(both)) >= len(known)
+    _, distance = pairwise_distances_argmin_min(both, centers.astype(np.float64))
+    logits = both @ weights + bias
+    surprise = np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))  # − ln of the largest probability
+    return {
+        "images": len(unknown),
+        "auroc_distance": float(roc_auc_score(is_unknown, distance)),
+        "auroc_softmax": float(roc_auc_score(is_unknown, surprise)),
+    }
+
+
 def silhouette(features: np.ndarray, labels: np.ndarray) -> float | None:
     """Mean silhouette coefficient of the true classes, in −1..1 (scikit-learn).
 
-    None where there is one class, or no class has two images.
-
-    Takes time and memory quadratic in N: about a second for 10,000 images.
+    None where there is one class, or no class has two images. Time and memory are quadratic in N, about a second for
+    10,000 images: of more, 10,000 are drawn at random, always the same.
     """
     from sklearn.metrics import silhouette_score
 
+    if len(labels) > SILHOUETTE_IMAGES:
+        chosen = np.random.default_rng(0).choice(len(labels), SILHOUETTE_IMAGES, replace=False)
+        features, labels = features[chosen], labels[chosen]
     return float(silhouette_score(features, labels)) if 1 < len(np.unique(labels)) < len(labels) else None

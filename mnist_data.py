@@ -66,7 +66,10 @@ class Splits(NamedTuple):
     train: Split
     validation: Split  # may be empty
     test: Split
+    unknown: Split  # test images of classes left out of training, by the data set's own class ids; may be empty
     train_index: np.ndarray  # [N] int64, where the training images are in the data set's own training split
+    test_index: np.ndarray  # [N] int64, where the test images are in the data set's own test split
+    unknown_index: np.ndarray  # [N] int64, likewise
     class_names: tuple[str, ...]  # C of them, by class id
 
 
@@ -122,24 +125,45 @@ def fingerprint(data: Dataset) -> str:
     return digest.hexdigest()
 
 
-def divide(data: Dataset, fraction: float, split_seed: int) -> Splits:
-    """The splits of a run: the data set's own validation split, or one that `stratified_split` holds out.
+def divide(data: Dataset, fraction: float, split_seed: int, unknown_classes: Sequence[int] = ()) -> Splits:
+    """The splits of a run. Held out is the data set's own validation split, or what `stratified_split` chooses.
+
+    Args:
+        data: the data set.
+        fraction: of the training images, to be held out.
+        split_seed: which of them.
+        unknown_classes: class ids that are left out. The others become 0 … C − 1 in their order.
 
     Raises:
-        DataError: if a class is too small to be split.
+        DataError: if a class is too small to be split, unknown to the data set, or fewer than two are left.
     """
-    if data.validation is not None:
-        return Splits(data.train, data.validation, data.test, np.arange(len(data.train.labels)), data.class_names)
-    counts = np.bincount(data.train.labels)
-    smallest = counts.argmin()
-    if fraction and not 1 <= counts[smallest] * fraction <= counts[smallest] - 1:
+    known = np.setdiff1d(np.arange(len(data.class_names)), unknown_classes)
+    if len(known) < 2 or len(known) + len(set(unknown_classes)) != len(data.class_names):
         raise DataError(
-            f"validation_fraction: can't hold out {fraction:g} of class {data.class_names[smallest]}, of which there are "
-            f"{counts[smallest]}; use 0, or nearer to 0.5"
+            f"unknown_classes: expected some of the {len(data.class_names)} classes, 0 to {len(data.class_names) - 1}, "
+            f"and two others to train on, got {list(unknown_classes)}"
         )
-    training, validation = stratified_split(data.train.labels, fraction, split_seed)
-    parts = (Split(data.train.images[index], data.train.labels[index]) for index in (training, validation))
-    return Splits(*parts, data.test, training, data.class_names)
+
+    def part(split: Split, chosen: np.ndarray) -> Split:
+        return Split(split.images[chosen], np.searchsorted(known, split.labels[chosen]))
+
+    training, test = (np.flatnonzero(np.isin(split.labels, known)) for split in (data.train, data.test))
+    counts = np.bincount(data.train.labels)[known]
+    if data.validation is not None:
+        validation = part(data.validation, np.flatnonzero(np.isin(data.validation.labels, known)))
+    elif fraction and not 1 <= counts.min() * fraction <= counts.min() - 1:
+        raise DataError(
+            f"validation_fraction: can't hold out {fraction:g} of the {counts.min()} images of class "
+            f"{data.class_names[known[counts.argmin()]]}; use 0, or nearer to 0.5"
+        )
+    else:
+        kept, held_out = stratified_split(data.train.labels[training], fraction, split_seed)
+        validation, training = part(data.train, training[held_out]), training[kept]
+    left_out = np.setdiff1d(np.arange(len(data.test.labels)), test)
+    unknown = Split(data.test.images[left_out], data.test.labels[left_out])
+    names = tuple(data.class_names[j] for j in known)
+    parts = part(data.train, training), validation, part(data.test, test), unknown
+    return Splits(*parts, training, test, left_out, names)
 
 
 def stratified_split(labels: np.ndarray, fraction: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -185,17 +209,18 @@ def batches(num_examples: int, batch_size: int, seed: int, first_step: int = 0) 
 
 
 def shifted(images: np.ndarray, pixels: int, seed: int, step: int) -> np.ndarray:
-    """[B, 28, 28] uint8: each image moved by up to `pixels` in either direction, background moving in.
+    """[B, H, W, …] uint8: each image moved by up to `pixels` in either direction, background moving in.
 
     How far depends on `seed` and `step` alone, so that a run goes on as if never stopped; the 1 beside them keeps the
     numbers apart from those of `batches`.
     """
     if pixels == 0:
         return images
-    framed = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels)))
-    windows = np.lib.stride_tricks.sliding_window_view(framed, images.shape[1:], axis=(1, 2))
+    framed = np.pad(images, [(0, 0), (pixels, pixels), (pixels, pixels), (0, 0)][: images.ndim])
+    windows = np.lib.stride_tricks.sliding_window_view(framed, images.shape[1:3], axis=(1, 2))
     down, right = np.random.default_rng([seed, step, 1]).integers(0, 2 * pixels + 1, (2, len(images)))
-    return windows[np.arange(len(images)), down, right]
+    moved = windows[np.arange(len(images)), down, right]  # [B, …, H, W]
+    return moved if images.ndim == 3 else moved.transpose(0, 2, 3, 1)
 
 
 def _find(folder: Path) -> dict[str, Path]:
@@ -203,18 +228,11 @@ def _find(folder: Path) -> dict[str, Path]:
 
     A name may have a prefix, and "test" in the place of "t10k", as EMNIST's and QMNIST's have.
     """
-    found = {}
-    with suppress(OSError):  # lexists, and not exists: a link that leads nowhere is there, and an error.
-        names = sorted((name for name in os.listdir(folder)), key=lambda name: (name.endswith(".gz"), "-idx" in name))
-        for match in filter(None, map(_NAME.fullmatch, names)):
-            role = f"{match['split'].replace('test', 't10k')}-{match['kind']}"
-            if found.get(role, match)["prefix"] != match["prefix"]:
-                prefixes = sorted({found[role]["prefix"], match["prefix"]})
-                raise DataError(
-                    f"{folder}: files of several data sets, {' and '.join(prefixes)}; keep each in its own folder"
-                )
-            found[role] = match
-    return {role: folder / match[0] for role, match in found.items()}
+    names = next(os.walk(folder), ("", [], []))[2]  # a link that leads nowhere is among them, and an error
+    matches = list(filter(None, map(_NAME.fullmatch, sorted(names, key=lambda n: (n.endswith(".gz"), "-idx" in n)))))
+    if len(prefixes := {match["prefix"] for match in matches}) > 1:
+        raise DataError(f"{folder}: files of several data sets, {', '.join(sorted(prefixes))}; give each a folder")
+    return {f"{match['split'].replace('test', 't10k')}-{match['kind']}": folder / match[0] for match in matches}
 
 
 _NAME = re.compile(
@@ -291,8 +309,7 @@ def _assembled(
         parts[split] = Split(images, np.searchsorted(known, labels))
     source = f"{path}: {len(parts['train'].labels):,} training and {len(parts['test'].labels):,} test images{remark}"
     data = Dataset(name, source, class_names, parts["train"], parts["test"], parts.get("validation"))
-    whose = ORIGINALS.get(fingerprint(data), "other")
-    if name in MIRRORS and whose != name:
+    if name in MIRRORS and (whose := ORIGINALS.get(fingerprint(data), "other")) != name:
         return data._replace(note=f"by their checksum these are {whose} files, not the original {name}")
     return data
 

@@ -14,8 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-FEATURE_WIDTH = 2  # D: the features can be plotted as they are
-
 
 class Outputs(NamedTuple):
     """What one tower of the network gives."""
@@ -128,6 +126,7 @@ def lenet(
     scope: str,
     num_classes: int,
     *,
+    feature_width: int,
     training: bool,
     channels: tuple[int, int, int],
     batch_norm: bool,
@@ -143,9 +142,10 @@ def lenet(
     """One tower of LeNet++.
 
     Args:
-        images: [B, H, W] float32, scaled as the recipe wants them.
+        images: [B, H, W] or [B, H, W, 3] float32, scaled as the recipe wants them.
         scope: of the variables.
         num_classes: C.
+        feature_width: D.
         training: whether batch norm uses, and records, the statistics of the batch.
         channels: of the three stages.
         batch_norm: batch norm after each convolution; without it the convolutions have a bias.
@@ -170,7 +170,8 @@ def lenet(
         raise ValueError(f"classifier_ring: expected {num_classes} classes, got {list(classifier_ring)}")
     init = initializer(weight_init)
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE):
-        x = tf.cast(images, tf.as_dtype(precision))[..., tf.newaxis]  # [B, H, W, 1]
+        x = tf.cast(images, tf.as_dtype(precision))
+        x = x[..., tf.newaxis] if x.shape.rank == 3 else x  # [B, H, W, 1 or 3]
         for stage, (width, pool) in enumerate(zip(channels, (2, 2, third_pool_size), strict=True), start=1):
             for half in ("a", "b"):
                 x = conv(x, f"conv{stage}{half}", width, init=init, bias=not batch_norm)
@@ -180,7 +181,7 @@ def lenet(
             x = tf.nn.max_pool2d(x, pool, strides=2, padding="VALID")
         x = tf.cast(x, tf.float32)  # [B, H/8, W/8, K], rounded down
         x = tf.reshape(x, [-1, x.shape[1] * x.shape[2] * x.shape[3]])
-        x = dense(x, "feature", FEATURE_WIDTH, init=init, bias=True)
+        x = dense(x, "feature", feature_width, init=init, bias=True)
         x = prelu(x, "feature_prelu", start=prelu_start) if feature_activation == "prelu" else x
         features = tf.identity(x, "features")
         ring = ring_initializer(classifier_ring) if len(classifier_ring) else init

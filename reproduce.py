@@ -105,7 +105,7 @@ def refuse_export(folder: Path, presets: Path, configs: dict[str, Config]) -> No
 
 def finished(run: Planned) -> bool:
     """Whether a run has all its steps, and every file that follows them."""
-    return finished_step(run.folder) == run.config.steps and not missing(run.folder)
+    return finished_step(run.folder) == run.config.steps and not missing(run.folder, run.config)
 
 
 def train_all(planned: list[Planned], child: Child) -> list[str]:
@@ -126,7 +126,8 @@ def train_all(planned: list[Planned], child: Child) -> list[str]:
         command = [sys.executable, str(ROOT / "train_mnist.py"), *arguments]
         code = child.run(command, env=os.environ | {"CENTERLOSS_ONE_OF_SEVERAL": "1"})
         if code != 0 and child.stopped_by is None:
-            why = f"trained, but without {', '.join(missing(run.folder))}" if code == 4 else f"exit code {code}"
+            lacks = ", ".join(missing(run.folder, run.config))
+            why = f"trained, but without {lacks}" if code == 4 else f"exit code {code}"
             failed.append(f"{run.folder.name} ({why})")
     return failed
 

@@ -152,7 +152,8 @@ def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
     shown = median_seeds(runs)
     panels = figures.with_run_names([_panel(run, split) for run in shown], [run.name for run in shown])
     figure = clusters.figure(panels, limits=clusters.limits_of(panels) if common_scale else None)
-    return clusters.encoded(figure, "png", small=True)
+    most = max(len(panel.class_names) for panel in panels)
+    return clusters.encoded(figure, "png", small=True, num_classes=most)
 
 
 def _panel(run: Run, split: str) -> clusters.Panel:
@@ -190,5 +191,6 @@ def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Pat
 def _packed(run: Run) -> Features:
     """The test images in file order, features as float16."""
     view = read_features(run.features["test"])
-    labels, predictions = view.labels.astype(np.uint8), view.predictions.astype(np.uint8)
-    return Features(view.features.astype(np.float16), labels, predictions, view.centers, view.step)
+    small = np.min_scalar_type(len(view.centers) - 1)
+    labels, predictions = view.labels.astype(small), view.predictions.astype(small)
+    return Features(view.features.astype(np.float16), labels, predictions, view.centers, view.step, view.class_names)

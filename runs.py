@@ -27,12 +27,7 @@ PICTURES = (
     *(f"clusters_{split}.{format}" for split in SPLITS for format in ("png", "pdf", "svg")),
     "animation.gif",
 )
-# What a run leaves after its last step, in the order of making.
-LAST_FILES = (
-    *(f"features_{split}.npz" for split in SPLITS),
-    *(f"clusters_{split}.png" for split in SPLITS),
-    "metrics.json",
-)
+MANY_CLASSES = 100  # with more the confusion matrices get files of their own
 
 
 class Features(NamedTuple):
@@ -43,6 +38,7 @@ class Features(NamedTuple):
     predictions: np.ndarray  # [N] integer class ids, by softmax
     centers: np.ndarray  # [C, D] float32, the learned ones
     step: int
+    class_names: tuple[str, ...] | None = None  # C of them; None in files of an earlier version
     # In a finished run's files alone:
     index: np.ndarray | None = None  # [N], where in the data set's split the images are
     classifier_weights: np.ndarray | None = None  # [D, C] float32
@@ -90,7 +86,9 @@ def read_features(path: Path) -> Features:
         raise ValueError(
             f"predictions: expected shape {features.labels.shape} as the labels, got {features.predictions.shape}"
         )
-    return features._replace(features=features.features.astype(np.float32), step=int(features.step))
+    names = None if features.class_names is None else tuple(map(str, features.class_names))
+    wide = features.features.astype(np.float32)
+    return features._replace(features=wide, step=int(features.step), class_names=names)
 
 
 @contextmanager
@@ -149,7 +147,7 @@ def check_data(folder: Path, fingerprint: str, source: str) -> None:
 
 def make_ready(folder: Path, config: Config, step: int) -> None:
     """Prepares a run's folder for training from `step` on: no file of a later step or of an earlier end stays there."""
-    for name in (*LAST_FILES, *PICTURES):
+    for name in (*last_files(config), *PICTURES, *(f"confusion_{split}.npz" for split in SPLITS)):
         (folder / name).unlink(missing_ok=True)
     for later, path in snapshots(folder).items():
         if later > step:  # these steps are taken again
@@ -159,9 +157,19 @@ def make_ready(folder: Path, config: Config, step: int) -> None:
         (folder / part).mkdir(exist_ok=True)
 
 
-def missing(folder: Path) -> list[str]:
-    """Which of LAST_FILES the run in `folder` does not have."""
-    return [name for name in LAST_FILES if not (folder / name).exists()]
+def last_files(config: Config) -> list[str]:
+    """What a run leaves after its last step, in the order of making."""
+    seen = (*SPLITS, "unknown") if config.unknown_classes else SPLITS
+    return [
+        *(f"features_{split}.npz" for split in seen),
+        *(f"clusters_{split}.png" for split in SPLITS),
+        "metrics.json",
+    ]
+
+
+def missing(folder: Path, config: Config) -> list[str]:
+    """Which of its `last_files` the run in `folder` does not have."""
+    return [name for name in last_files(config) if not (folder / name).exists()]
 
 
 def finished_step(folder: Path) -> int | None:
@@ -216,10 +224,17 @@ def write_metrics(folder: Path, config: Config, data_source: str) -> None:
     for split in SPLITS:
         view = read_features(features_path(folder, split))
         splits[split] = metrics.split_metrics(*view[:4])
+        if len(view.centers) > MANY_CLASSES:
+            with write_whole(folder / f"confusion_{split}.npz") as temporary:
+                np.savez_compressed(temporary, confusion=np.array(splits[split].pop("confusion"), np.int32))
         splits[split]["cross_entropy"] = metrics.cross_entropy(
             view.features, view.labels, view.classifier_weights, view.classifier_bias
         )
     splits["test"]["silhouette"] = metrics.silhouette(view.features, view.labels)  # of the others it takes minutes
+    if config.unknown_classes:
+        unknown = read_features(features_path(folder, "unknown")).features
+        classifier = view.classifier_weights, view.classifier_bias
+        splits["unknown"] = metrics.unknown_metrics(view.features, unknown, view.centers, *classifier)
 
     sessions = read_table(folder / "sessions.csv")
     timed_steps = sum(int(row["steps"]) for row in sessions)

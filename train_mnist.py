@@ -33,7 +33,7 @@ from running.run_folder import RunFolderError, TableFile, create, locked
 from running.session import open_session
 from running.signals import Stopped, StopSignals
 from running.streams import outlive_readers
-from training_graph import TrainGraph, build_graph
+from training_graph import TrainGraph, build_graph, misfit
 
 PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own before step 200
 WATCHED = 2000  # test images in each snapshot
@@ -83,7 +83,8 @@ def train(
             by_softmax, by_center = row["accuracy"], row["accuracy_nearest_center"]
             print(f"step {step}: validation {by_softmax:.2%} by softmax, {by_center:.2%} by nearest center", flush=True)
         if step in snapshot_steps:
-            runs.write_features(runs.snapshot_path(run_folder, step), evaluate(session, graph, watched)[0])
+            snapshot = evaluate(session, graph, watched)[0]._replace(class_names=splits.class_names)
+            runs.write_features(runs.snapshot_path(run_folder, step), snapshot)
 
     progress = hooks.ProgressHook(graph.scalars, SHOWN, start.step, config.steps, config.log_every_steps)
     num_classes = graph.centers.shape[0]
@@ -123,11 +124,13 @@ def collapse(values: dict[str, float], num_classes: int) -> str | None:
     )
 
 
-def extract(graph: TrainGraph, run_folder: Path, name: str, split: Split, index: np.ndarray) -> None:
-    """Writes features_<name>.npz: every image of `split` as the newest checkpoint of the run in `run_folder` sees it.
-
-    `index` [N] is where the images are in the data set's split.
-    """
+def extract(graph: TrainGraph, run_folder: Path, name: str, splits: Splits) -> None:
+    """Writes features_<name>.npz: every image of a split, as the newest checkpoint in `run_folder` sees it."""
+    split, index = {
+        "train": (splits.train, splits.train_index),
+        "test": (splits.test, splits.test_index),
+        "unknown": (splits.unknown, splits.unknown_index),
+    }[name]
     found = checkpoints.newest_whole(run_folder / "checkpoints")
     reader = checkpoints.read(found.path)
     weights, bias = reader.get_tensor("lenet/classifier/kernel"), "lenet/classifier/bias"
@@ -135,21 +138,22 @@ def extract(graph: TrainGraph, run_folder: Path, name: str, split: Split, index:
     with tf.Session() as session:
         graph.saver.restore(session, found.path)
         features, _ = evaluate(session, graph, split)
-    features = features._replace(index=index, classifier_weights=weights, classifier_bias=bias)
+    names = splits.class_names
+    features = features._replace(index=index, classifier_weights=weights, classifier_bias=bias, class_names=names)
     runs.write_features(runs.features_path(run_folder, name), features)
 
 
 def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, source: str) -> None:
     """Makes every file of a trained run that is missing. Where one fails, tells the error and goes on."""
-    index = np.arange(len(splits.test.labels))
     makers = {
-        "features_train.npz": lambda: extract(graph, run_folder, "train", splits.train, splits.train_index),
-        "features_test.npz": lambda: extract(graph, run_folder, "test", splits.test, index),
+        "features_train.npz": lambda: extract(graph, run_folder, "train", splits),
+        "features_test.npz": lambda: extract(graph, run_folder, "test", splits),
+        "features_unknown.npz": lambda: extract(graph, run_folder, "unknown", splits),
         "clusters_train.png": lambda: figures.draw([run_folder], splits=["train"]),
         "clusters_test.png": lambda: figures.draw([run_folder], splits=["test"]),
         "metrics.json": lambda: runs.write_metrics(run_folder, config, source),
     }
-    for name in runs.missing(run_folder):
+    for name in runs.missing(run_folder, config):
         try:
             makers[name]()
         except Exception as error:  # whatever it is: the training behind it took hours
@@ -162,10 +166,12 @@ def run(command: CommandLine, signals: StopSignals) -> int:
     Errors in settings, data and checkpoints are raised before any file of an earlier run changes.
     """
     config, run_folder = command.config, command.run_folder
-    data = load(config.dataset, config.data_dir, fetch=not command.resume)  # a run that goes on had its data here
-    splits = divide(data, config.validation_fraction, config.split_seed)
-    if config.batch_size > len(splits.train.labels):
-        raise DataError(f"batch_size: {config.batch_size} is more than the {len(splits.train.labels)} training images")
+    fetch = not command.resume  # a run that goes on had its data here
+    data = load(config.dataset, config.data_dir, fetch, config.transpose_images)
+    splits = divide(data, config.validation_fraction, config.split_seed, config.unknown_classes)
+    sizes = len(splits.class_names), splits.train.images.shape[1:]
+    if problem := misfit(config, *sizes, len(splits.train.labels)):
+        raise DataError(problem)
     precision, problem = resolve_precision(config.precision)
     # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
     config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=run_folder.resolve().name)
@@ -175,21 +181,22 @@ def run(command: CommandLine, signals: StopSignals) -> int:
         runs.check_data(run_folder, fingerprint(data), data.source)
         notes = [f"note: {note}" for note in (problem, data.note) if note]
         print(first_lines(config, data.source, splits), *notes, f"run: {run_folder}", sep="\n", flush=True)
-        if runs.finished_step(run_folder) == config.steps and not runs.missing(run_folder):
+        if runs.finished_step(run_folder) == config.steps and not runs.missing(run_folder, config):
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
             return 0
         start = checkpoints.newest_whole(run_folder / "checkpoints")
         print(*(f"warning: passed over a damaged checkpoint, {damaged}\n" for damaged in start.damaged), sep="", end="")
-        graph = build_graph(config, len(data.class_names))
+        graph = build_graph(config, *sizes)
         checkpoints.check_fits(start, tf.global_variables(), config.steps)
         # Features are written after the last step alone, and go when a run goes on from an earlier end.
         if start.step == config.steps and any(runs.features_path(run_folder, name).exists() for name in runs.SPLITS):
-            print(f"trained already, to step {start.step:,}; making {', '.join(runs.missing(run_folder))}", flush=True)
+            lacks = ", ".join(runs.missing(run_folder, config))
+            print(f"trained already, to step {start.step:,}; making {lacks}", flush=True)
         else:
             runs.make_ready(run_folder, config, start.step)
             train(graph, config, splits, run_folder, start, signals)
         finish(graph, config, splits, run_folder, "; ".join(filter(None, (data.source, data.note))))
-    if runs.missing(run_folder):
+    if runs.missing(run_folder, config):
         again = runs.resume_command(run_folder)
         print(f"The training is done and kept. Once that is mended, {again} makes what is missing", file=sys.stderr)
         return 4
@@ -211,7 +218,8 @@ def first_lines(config: Config, source: str, splits: Splits) -> str:
 
 def print_results(run_folder: Path, config: Config) -> None:
     """Prints the results of a finished run, and a note if it may have been too short."""
-    test = runs.read_json(run_folder / "metrics.json")["test"]
+    results = runs.read_json(run_folder / "metrics.json")
+    test = results["test"]
     ratio = "infinite" if test["inter_over_intra"] is None else f"{test['inter_over_intra']:.1f}"
     print(f"test: {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest center")
     print(f"smallest inter-class / mean intra-class distance: {ratio}")
@@ -221,7 +229,10 @@ def print_results(run_folder: Path, config: Config) -> None:
             "part only later: in the blog's recipe after some 2,000 to 15,000 steps. This run\n"
             f"has {config.steps:,}. Perhaps only more steps are missing: --resume with --steps."
         )
-    print(*(f"picture: {run_folder / name}" for name in runs.LAST_FILES if name.endswith(".png")), sep="\n")
+    if "unknown" in results:
+        area = results["unknown"]["auroc_distance"]
+        print(f"unknown classes by distance to the nearest center: area under the ROC curve {area:.4f}")
+    print(*(f"picture: {run_folder / name}" for name in runs.last_files(config) if name.endswith(".png")), sep="\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

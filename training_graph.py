@@ -9,17 +9,18 @@ import tensorflow.compat.v1 as tf
 
 from centerloss import center_loss, center_loss_naive
 from config import Config
-from network import FEATURE_WIDTH, Outputs, lenet
+from network import Outputs, lenet
 from running import schedules
 from update_centers import update_centers_in_graph, update_centers_op
 
 CHECKPOINTS_KEPT = 3
+LARGE_CENTERS = 250_000  # C · D from which on the update in the graph is faster (docs/performance.md)
 
 
 class TrainGraph(NamedTuple):
     """The handles that the training loop uses."""
 
-    images: tf.Tensor  # [B, 28, 28] uint8, fed
+    images: tf.Tensor  # [B, H, W] or [B, H, W, 3] uint8, fed
     labels: tf.Tensor  # [B] int64, fed
     train_op: tf.Operation  # one optimizer step on Eq. 5
     center_update: tf.Operation  # Eq. 4, to be run beside train_op
@@ -31,28 +32,30 @@ class TrainGraph(NamedTuple):
     saver: tf.train.Saver  # of all variables
 
 
-def build_graph(config: Config, num_classes: int) -> TrainGraph:
+def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) -> TrainGraph:
     """Builds everything that a run needs into the default graph.
 
     Args:
         config: the settings, `precision` resolved.
         num_classes: C.
+        image_shape: [H, W] or [H, W, 3].
 
     Returns:
         The handles; every variable is made, and the graph may be finalized.
     """
     tf.set_random_seed(config.seed)
-    images = tf.placeholder(tf.uint8, [None, 28, 28], name="images")
+    images = tf.placeholder(tf.uint8, [None, *image_shape], name="images")
     labels = tf.placeholder(tf.int64, [None], name="labels")
     step = tf.train.get_or_create_global_step().read_value()
     scaled = scale(cropped(images, config.crop), config.input_range)
 
     x, logits = tower(scaled, config, num_classes, training=True)
     centers = tf.get_variable(
-        "centers", [num_classes, FEATURE_WIDTH], initializer=tf.zeros_initializer(), trainable=False
+        "centers", [num_classes, config.feature_width], initializer=tf.zeros_initializer(), trainable=False
     )
     # in_graph reads the rows of the batch from the variable itself; the whole of it would be copied in each step.
-    c = centers if config.center_update == "in_graph" else centers.read_value()
+    in_graph = updates_in_graph(config, num_classes)
+    c = centers if in_graph else centers.read_value()
     own_c = tf.gather(c, labels)  # [B, D], the c_{y_i}
 
     # Eq. 5: L = L_S + lambda · L_C
@@ -68,7 +71,7 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     # Eq. 4 stands beside the optimizer, as in the blog, and not behind it. The loss and the update see the features
     # and centers from before the step, whichever of the two assignments runs first. Both use one forward pass. With
     # py_func both use one read of the centers. With in_graph the update waits until all readers have read.
-    if config.center_update == "in_graph":
+    if in_graph:
         center_update, moves = move_in_graph(centers, own_c, x, labels, config.center_alpha, readers=[l_c, own_c])
     else:
         center_update, moves = move_by_py_func(centers, c, x, labels, config.center_alpha)
@@ -114,13 +117,34 @@ def build_graph(config: Config, num_classes: int) -> TrainGraph:
     )
 
 
+def misfit(config: Config, num_classes: int, image_shape: tuple[int, ...], num_images: int) -> str | None:
+    """Why the settings don't fit C classes of N training images [H, W] or [H, W, 3]; None if they do."""
+    if config.batch_size > num_images:
+        return f"batch_size: {config.batch_size} is more than the {num_images} training images"
+    side = min(image_shape[:2])
+    left = side - 2 * config.crop
+    if left // 4 < config.third_pool_size:
+        return f"crop and third_pool_size: of images of {side} pixels {left} are left, too few for three pools"
+    if config.augment_shift >= side:
+        return f"augment_shift: {config.augment_shift} pixels are the whole of images of {side}"
+    if len(config.classifier_ring) not in (0, num_classes):
+        return f"classifier_ring: expected all {num_classes} classes, got {len(config.classifier_ring)}"
+    return None
+
+
+def updates_in_graph(config: Config, num_classes: int) -> bool:
+    """Whether the centers are updated in the graph, and not by py_func."""
+    large = num_classes * config.feature_width >= LARGE_CENTERS
+    return config.center_update == "in_graph" or (config.center_update == "auto" and large)
+
+
 def cropped(images: tf.Tensor, margin: int) -> tf.Tensor:
-    """[B, H, W] without the outer `margin` pixels of each side."""
+    """[B, H, W, …] without the outer `margin` pixels of each side."""
     return images[:, margin:-margin, margin:-margin] if margin else images
 
 
 def scale(images: tf.Tensor, input_range: str) -> tf.Tensor:
-    """[B, H, W] uint8 as float32: `unit` in 0 … 1 (blog), `centered` in −1 … 1 (paper)."""
+    """[B, H, W, …] uint8 as float32: `unit` in 0 … 1 (blog), `centered` in −1 … 1 (paper)."""
     offset, divisor = (0.0, 255.0) if input_range == "unit" else (127.5, 128.0)
     return (tf.cast(images, tf.float32) - offset) / divisor
 
@@ -131,6 +155,7 @@ def tower(images: tf.Tensor, config: Config, num_classes: int, *, training: bool
         images,
         "lenet",
         num_classes,
+        feature_width=config.feature_width,
         training=training,
         channels=config.channels,
         batch_norm=config.batch_norm,

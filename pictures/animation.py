@@ -101,7 +101,8 @@ def _images(panels: Sequence[clusters.Panel], limits: Sequence[clusters.Limits])
     inked = np.min(frames, axis=(0, 3)) < 255
     rows, columns = (np.flatnonzero(inked.any(axis=axis)) for axis in (1, 0))
     crop = tuple(slice(max(ink[0] - MARGIN, 0), ink[-1] + MARGIN) for ink in (rows, columns))
-    return [Image.fromarray(frame[crop].copy()).quantize(palette=clusters.palette(), dither=0) for frame in frames]
+    colors = clusters.palette(len(panels[0].class_names))
+    return [Image.fromarray(frame[crop].copy()).quantize(palette=colors, dither=0) for frame in frames]
 
 
 def _pixels(drawn: Figure) -> np.ndarray:

@@ -6,6 +6,7 @@ Letters in the shapes: N points, C classes.
 """
 
 import io
+import itertools
 import math
 from itertools import zip_longest
 from typing import NamedTuple
@@ -26,6 +27,8 @@ COLORS = (
     "#2b96fd", "#790412", "#ccc92a", "#6b38aa", "#ff92a7", "#213e60", "#96942f", "#d253b0", "#4cd4ff", "#975c5d",
 )  # fmt: skip
 
+MOST_NAMED, MOST_IN_LEGEND = 64, 20  # classes: of more, names and entries could not be read
+
 # A ring: what lies at the center stays in sight.
 CENTER_MARKER = {
     "linestyle": "none", "marker": "o", "color": "black", "markerfacecolor": "none",
@@ -41,8 +44,18 @@ class Panel(NamedTuple):
     features: np.ndarray  # [N, 2] float, the x_i
     labels: np.ndarray  # [N] integer class ids, the y_i
     centers: np.ndarray  # [C, 2] float, the c_j
-    class_names: tuple[str, ...]  # C of them, at most as many as COLORS
+    class_names: tuple[str, ...]  # C of them
     title: str  # may have several lines, and mathtext between dollar signs
+    unknown: np.ndarray | None = None  # [M, 2] float, features of images of other classes, if they are to be shown
+
+
+def colors(num_classes: int) -> list[str]:
+    """A color a class: COLORS, and for more classes colorcet's palette of 256 distinct ones, over and over."""
+    if num_classes <= len(COLORS):
+        return list(COLORS)
+    from colorcet import glasbey_bw_minc_20
+
+    return list(itertools.islice(itertools.cycle(glasbey_bw_minc_20), num_classes))
 
 
 def check(panel: Panel) -> None:
@@ -56,9 +69,8 @@ def check(panel: Panel) -> None:
             raise ValueError(f"{name}: {np.sum(~finite)} of {len(array)} rows are not finite (NaN or infinity)")
     if labels.shape != features.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels: expected {len(features)} integers, got {labels.dtype} of shape {labels.shape}")
-    if len(panel.class_names) != len(centers) or len(centers) > len(COLORS):
-        got = f"{len(panel.class_names)} names for {len(centers)} centers"
-        raise ValueError(f"class_names: expected one for each center and at most {len(COLORS)}, got {got}")
+    if len(panel.class_names) != len(centers):
+        raise ValueError(f"class_names: expected {len(centers)}, one for each center, got {len(panel.class_names)}")
     if labels.min() < 0 or labels.max() >= len(centers):
         raise ValueError(f"labels: expected 0 … {len(centers) - 1}, got {labels.min()} … {labels.max()}")
 
@@ -69,7 +81,8 @@ def limits_of(panels: list[Panel]) -> Limits:
     Outliers stay in sight.
     """
     centers = [np.asarray(panel.centers)[np.unique(panel.labels)] for panel in panels]
-    shown = np.concatenate([*(panel.features for panel in panels), *centers]).astype(np.float64)
+    unknown = [panel.unknown for panel in panels if panel.unknown is not None]
+    shown = np.concatenate([*(panel.features for panel in panels), *centers, *unknown]).astype(np.float64)
     low, high, largest = shown.min(axis=0), shown.max(axis=0), np.abs(shown).max()
     middle, reach = (low + high) / 2, np.max(high - low) / 2
     if reach <= 1e-6 * largest:  # all in one place, as far as float32 can tell: a collapse
@@ -117,29 +130,34 @@ def figure(panels: list[Panel], *, limits: Limits | None = None, arranged: np.nd
     return drawn
 
 
-def encoded(drawn: Figure, format: str, *, small: bool = False) -> bytes:
+def encoded(drawn: Figure, format: str, *, small: bool = False, num_classes: int = 10) -> bytes:
     """The figure as a png, pdf or svg file's content: the same bytes each time, text in pdf as TrueType fonts.
 
     Args:
         drawn: the figure.
         format: "png", "pdf" or "svg".
         small: a png of two thirds of the resolution in the colors of `palette`, for a repository.
+        num_classes: C, of the figure's panels.
     """
     undated = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     buffer = io.BytesIO()
     with rc_context(rcParamsDefault | {"svg.hashsalt": "clusters", "pdf.fonttype": 42}):
         drawn.savefig(buffer, format=format, dpi=200 if small else 300, bbox_inches="tight", metadata=undated[format])
     if small and format == "png":
-        picture = Image.open(buffer).convert("RGB").quantize(palette=palette(), dither=Image.Dither.NONE)
+        picture = Image.open(buffer).convert("RGB").quantize(palette=palette(num_classes), dither=Image.Dither.NONE)
         buffer = io.BytesIO()
         picture.save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 
-def palette() -> Image.Image:
-    """Greys for text and markers, and each class's color, exactly, with three paler shades for edges in the legend."""
+def palette(num_classes: int) -> Image.Image:
+    """Greys for text and markers, and each class's color, exactly, with three paler shades for edges in the legend.
+
+    With more than 60 classes there is room for the first 240 colors, without shades.
+    """
     grays = [np.full(3, level) for level in np.linspace(0, 1, 14)]
-    shades = [1 - share * (1 - np.array(to_rgb(color))) for color in COLORS for share in (0.25, 0.5, 0.75, 1)]
+    shares = (0.25, 0.5, 0.75, 1) if num_classes <= 60 else (1,)
+    shades = [1 - share * (1 - np.array(to_rgb(color))) for color in colors(num_classes)[:240] for share in shares]
     picture = Image.new("P", (1, 1))
     picture.putpalette(np.round(255 * np.array(grays + shades)).astype(np.uint8).tobytes())
     return picture
@@ -160,14 +178,20 @@ def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged
 
     size = 1 + 0.28 * inches.max()  # a point's diameter, in points; the markers go with it
     order = np.random.default_rng(0).permutation(len(labels))
-    colors = np.array(COLORS)[labels[order]]
-    # Not antialiased: two classes blended can look like a third.
-    axes.scatter(
-        *features[order].T, s=size**2, c=colors, linewidths=0, antialiased=False, rasterized=True, gid="points"
-    )
+    drawing = {
+        "s": size**2,
+        "linewidths": 0,
+        "antialiased": False,
+        "rasterized": True,
+    }  # blended, two look like a third
+    if panel.unknown is not None:
+        axes.scatter(*panel.unknown.T, c="0.6", gid="unknown", **drawing)
+    axes.scatter(*features[order].T, c=np.array(colors(len(centers)))[labels[order]], gid="points", **drawing)
     present = np.unique(labels)  # a class without an image has no name, and its center says nothing
     names, centers, arranged = np.array(panel.class_names)[present], centers[present], np.asarray(arranged)[present]
     axes.plot(*centers.T, markersize=3.5 * size, markeredgewidth=1, **CENTER_MARKER, gid="centers")
+    if len(present) > MOST_NAMED:
+        return
 
     scale = 72 * inches / (high - low)  # points to a feature unit
     for name, center, away in zip(names, centers, _away_from_others(arranged), strict=True):
@@ -196,9 +220,15 @@ def _add_legend(drawn: Figure, panels: list[Panel], left: float) -> None:
     """One legend for all panels; where they name a class differently, its entry has all names."""
     columns = zip_longest(*(panel.class_names for panel in panels))
     names = [" · ".join(dict.fromkeys(filter(None, column))) for column in columns]
-    handles = [Line2D([], [], linestyle="none", marker="o", color=color) for color in COLORS[: len(names)]]
+    num_classes = len(names)
+    names = names if num_classes <= MOST_IN_LEGEND else []
+    dot = {"linestyle": "none", "marker": "o"}
+    handles = [Line2D([], [], color=color, **dot) for color in colors(num_classes)[: len(names)]]
+    if any(panel.unknown is not None for panel in panels):
+        handles, names = [*handles, Line2D([], [], color="0.6", **dot)], [*names, "unknown"]
+    title = "class" if num_classes <= MOST_IN_LEGEND else f"{num_classes:,} classes"
     legend = drawn.legend(
-        [*handles, Line2D([], [], markersize=6, **CENTER_MARKER)], [*names, "center"], title="class",
+        [*handles, Line2D([], [], markersize=6, **CENTER_MARKER)], [*names, "center"], title=title,
         loc="center left", bbox_to_anchor=(left, 0.5), fontsize=8, title_fontsize=8, frameon=False, handletextpad=0.2,
     )  # fmt: skip
     for text in legend.get_texts():

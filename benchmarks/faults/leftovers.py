@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from benchmarks.faults.campaign import require
 from benchmarks.faults.trainings import at, finish
+from config import Config
 from running.checkpoints import newest_whole
 from running.run_folder import read_table
 from runs import missing, snapshots
@@ -28,7 +29,7 @@ def phase_of(run: Path, last_step: int) -> str:
     if any((run / "snapshots").glob(".partial-*")):
         return "snapshot"
     if (run / "features_test.npz").exists():
-        return "drawing" if missing(run) else "finished"
+        return "drawing" if missing(run, Config()) else "finished"
     names = [path.name for path in (run / "checkpoints").iterdir()]
     index, data = ({int(name[11:].split(".")[0]) for name in names if part in name} for part in (".index", ".data-"))
     newest, state = max(index | data, default=0), run / "checkpoints" / "checkpoint"
