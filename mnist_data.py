@@ -104,7 +104,7 @@ def load(name: str, data_dir: Path | str, fetch: bool = True, transpose: bool = 
             return load("digits", data_dir, fetch, transpose)._replace(note=note)
     if name == "digits":
         data = _load_digits()
-    elif (data_dir / f"{name}.npz").is_file():
+    elif os.path.isfile(data_dir / f"{name}.npz"):  # noqa: PTH113 - Path.is_file raises where a folder is closed
         data = _load_npz(name, data_dir / f"{name}.npz")
     else:
         data = _load_idx_files(name, data_dir, fetch)
@@ -256,7 +256,9 @@ def _load_idx_files(name: str, data_dir: Path, fetch: bool) -> Dataset:
         answers = _fetch(found[role], SHA256[f"{name}/{roles[role]}"], mirrors) if mirrors else []
         if not os.path.lexists(found[role]):
             names = [roles[r] for r in missing]
-            raise _UnavailableError(_what_is_missing(folder, names, answers, {path.name for path in found.values()}))
+            others = "" if fetched else f", or {name}.npz in {data_dir}"
+            known = {path.name for path in found.values()}
+            raise _UnavailableError(_what_is_missing(folder, names, answers, known) + others)
         arrays[role] = read_idx(found[role], role.split("-")[1])
     splits = {
         split: (arrays[f"{key}-images"], arrays[f"{key}-labels"])
