@@ -69,8 +69,9 @@ def _checked(features, labels, centers) -> tuple[tf.Tensor, tf.Tensor]:
         raise ValueError(f"features: expected a floating dtype, got {features.dtype.name}")
     if labels.dtype not in (tf.int32, tf.int64):
         raise ValueError(f"labels: expected int32 or int64 class ids, got {labels.dtype.name}; cast them first")
-    if centers.dtype != features.dtype:
-        raise ValueError(f"centers: expected {features.dtype.name} as the features, got {centers.dtype.name}")
+    dtype = tf.as_dtype(centers.dtype).base_dtype  # that of a reference variable is one of its own
+    if dtype != features.dtype:
+        raise ValueError(f"centers: expected {features.dtype.name} as the features, got {dtype.name}")
     for name, tensor, rank, letters in (
         ("features", features, 2, "[B, D]"),
         ("labels", labels, 1, "[B] (class ids, not one-hot)"),
