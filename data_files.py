@@ -1,10 +1,11 @@
-"""Labelled images in files: IDX, plain or gzipped, and npz. Nothing that a file claims is trusted.
+"""Labelled images in files: IDX, plain or packed by gzip or xz, and npz. Nothing that a file claims is trusted.
 
 Images are uint8, [N, H, W], [N, H, W, 1] or [N, H, W, 3], with H and W from 8 to 128 pixels. Labels are integers, [N]
 or [N, 1]; of QMNIST's [N, 8] the first column is the class. Letters in the shapes: N images, H height, W width.
 """
 
 import gzip
+import lzma
 import math
 import os
 import zlib
@@ -36,7 +37,7 @@ def malformed(path: Path, what: str) -> DataError:
 
 
 def read_idx(path: Path | str, kind: str) -> np.ndarray:
-    """The IDX file at `path`, gzipped or plain whatever its name. No size that its header claims is ever allocated.
+    """The IDX file at `path`, packed or plain whatever its name. No size that its header claims is ever allocated.
 
     Returns:
         For the `kind` "images" [N, H, W] or [N, H, W, 3] uint8; for "labels" [N] int64. N > 0.
@@ -49,7 +50,8 @@ def read_idx(path: Path | str, kind: str) -> np.ndarray:
         if not path.is_file():  # opening a pipe would wait for ever
             raise malformed(path, "missing, or not a regular file")
         with path.open("rb") as file:
-            stream = gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == b"\x1f\x8b" else file
+            packed = {b"\x1f\x8b": gzip.open, b"\xfd7": lzma.open}.get(file.peek(2)[:2])
+            stream = packed(file) if packed else file
             head = stream.read(4)
             code, rank = (head[2], head[3]) if len(head) == 4 else (0, 0)
             if len(head) == 4 and (head[:2] != b"\0\0" or code not in IDX_TYPES or rank not in IDX_RANKS[kind]):
@@ -59,14 +61,14 @@ def read_idx(path: Path | str, kind: str) -> np.ndarray:
                 raise malformed(path, f"header of {len(head + header)} bytes, expected 8 or more")
             count, *size = (int.from_bytes(header[at : at + 4], "big") for at in range(0, len(header), 4))
             each = math.prod(size) * np.dtype(IDX_TYPES[code]).itemsize
-            capacity = os.fstat(file.fileno()).st_size * (1 if stream is file else 1032)  # the most deflate can do
+            capacity = os.fstat(file.fileno()).st_size * (10_000 if packed else 1)  # more than packing can do
             if not (most := min(MAX_EXAMPLES, capacity // max(each, 1))) >= count > 0:
                 raise malformed(path, f"{count:,} {kind} by its header, expected 1 … {most:,} in a file of its size")
             payload, expected = bytearray(), count * each
             # One byte more than expected is asked for: it shows trailing ones, and has gzip check its CRC.
             while chunk := stream.read(min(2**16, expected + 1 - len(payload))):
                 payload += chunk
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise malformed(path, f"can't be read ({error})") from error
     if len(payload) != expected:
         got = "more" if len(payload) > expected else f"{len(payload):,}"
@@ -77,8 +79,10 @@ def read_idx(path: Path | str, kind: str) -> np.ndarray:
     return as_labels(array[:, 0] if size == [8] and code == 12 else array, path)  # QMNIST's: the class, and whose digit
 
 
-def read_npz(path: Path) -> tuple[dict[str, Arrays], np.ndarray | None]:
+def read_npz(path: Path, column: int | None = None) -> tuple[dict[str, Arrays], np.ndarray | None]:
     """The npz file at `path`, its arrays named as Keras or as MedMNIST names them.
+
+    Of several labels an image, the one in the `column` is the class.
 
     Returns:
         Images and labels by split, "train", "test" and, where there is one, "validation"; and the array `class_names`,
@@ -96,7 +100,7 @@ def read_npz(path: Path) -> tuple[dict[str, Arrays], np.ndarray | None]:
         splits = {split: pair for split, pair in names.items() if set(pair) <= arrays.keys()}
         if splits.keys() >= {"train", "test"}:
             read = {
-                split: (as_images(arrays[images], path, images), as_labels(arrays[labels], path, labels))
+                split: (as_images(arrays[images], path, images), as_labels(arrays[labels], path, labels, column))
                 for split, (images, labels) in splits.items()
             }
             return read, arrays.get("class_names")
@@ -116,12 +120,15 @@ def as_images(array: np.ndarray, path: Path, name: str = "images") -> np.ndarray
     return array[..., 0] if array.ndim == 4 and shape[3] == 1 else array
 
 
-def as_labels(array: np.ndarray, path: Path, name: str = "labels") -> np.ndarray:
-    """`array`, from the file at `path`, as [N] int64; raises DataError if it can't be that."""
+def as_labels(array: np.ndarray, path: Path, name: str = "labels", column: int | None = None) -> np.ndarray:
+    """`array`, or a `column` of it, from the file at `path`, as [N] int64; raises DataError if it can't be that."""
+    if column is not None and array.ndim == 2 and 0 <= column < array.shape[1]:
+        array = array[:, column]
     shape = array.shape
     if array.dtype.kind not in "iu" or shape not in ((len(array),), (len(array), 1)) or not len(array):
         raise DataError(
-            f"{path}: {name} of {array.dtype} {list(shape)}, expected integers [N] or [N, 1], one class an image"
+            f"{path}: {name} of {array.dtype} {list(shape)}, expected integers [N] or [N, 1], one class an image; "
+            "import_data.py --label chooses one of several"
         )
     if array.max() > np.iinfo(np.int64).max:
         raise DataError(f"{path}: {name} up to {array.max()}, expected numbers of classes")

@@ -229,14 +229,15 @@ def _find(folder: Path) -> dict[str, Path]:
     A name may have a prefix, and "test" in the place of "t10k", as EMNIST's and QMNIST's have.
     """
     names = next(os.walk(folder), ("", [], []))[2]  # a link that leads nowhere is among them, and an error
-    matches = list(filter(None, map(_NAME.fullmatch, sorted(names, key=lambda n: (n.endswith(".gz"), "-idx" in n)))))
+    names.sort(key=lambda name: (name.endswith((".gz", ".xz")), "-idx" in name))
+    matches = list(filter(None, map(_NAME.fullmatch, names)))
     if len(prefixes := {match["prefix"] for match in matches}) > 1:
         raise DataError(f"{folder}: files of several data sets, {', '.join(sorted(prefixes))}; give each a folder")
     return {f"{match['split'].replace('test', 't10k')}-{match['kind']}": folder / match[0] for match in matches}
 
 
 _NAME = re.compile(
-    r"(?P<prefix>(?:\w[\w.+-]*[-_])?)(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-\w+(?:\.gz)?"
+    r"(?P<prefix>(?:\w[\w.+-]*[-_])?)(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-\w+(?:\.gz|\.xz)?"
 )
 
 

@@ -193,4 +193,4 @@ def _packed(run: Run) -> Features:
     view = read_features(run.features["test"])
     small = np.min_scalar_type(len(view.centers) - 1)
     labels, predictions = view.labels.astype(small), view.predictions.astype(small)
-    return Features(view.features.astype(np.float16), labels, predictions, view.centers, view.step, view.class_names)
+    return Features(view.features.astype(np.float16), labels, predictions, view.centers, view.step, *view[5:7])

@@ -17,6 +17,7 @@ import numpy as np
 
 import metrics
 from config import Config, read_config, to_yaml
+from mnist_data import CLASS_NAMES
 from running import machine
 from running.run_folder import RunFolderError, read_table, write_json, write_text, write_whole
 
@@ -38,7 +39,9 @@ class Features(NamedTuple):
     predictions: np.ndarray  # [N] integer class ids, by softmax
     centers: np.ndarray  # [C, D] float32, the learned ones
     step: int
-    class_names: tuple[str, ...] | None = None  # C of them; None in files of an earlier version
+    # What the network takes and gives; files of an earlier version don't say.
+    image_shape: tuple[int, ...] = (28, 28)  # or [H, W, 3]
+    class_names: tuple[str, ...] = ()  # C of them
     # In a finished run's files alone:
     index: np.ndarray | None = None  # [N], where in the data set's split the images are
     classifier_weights: np.ndarray | None = None  # [D, C] float32
@@ -86,9 +89,27 @@ def read_features(path: Path) -> Features:
         raise ValueError(
             f"predictions: expected shape {features.labels.shape} as the labels, got {features.predictions.shape}"
         )
-    names = None if features.class_names is None else tuple(map(str, features.class_names))
-    wide = features.features.astype(np.float32)
-    return features._replace(features=wide, step=int(features.step), class_names=names)
+    return features._replace(
+        features=features.features.astype(np.float32),
+        step=int(features.step),
+        image_shape=tuple(map(int, features.image_shape)),
+        class_names=tuple(map(str, features.class_names)),
+    )
+
+
+def newest_features(folder: Path) -> Features:
+    """The last file of features that the run in `folder` wrote, of its end or a snapshot, with the classes' names.
+
+    Raises:
+        RunFolderError: if it is no run's folder, or has no such file, or a damaged one.
+    """
+    config = read_settings(folder)
+    paths = [path for path in (features_path(folder, "test"), *reversed(snapshots(folder).values())) if path.exists()]
+    if not paths:
+        raise RunFolderError(f"{folder}: no features and no snapshot yet; go on with the run: {resume_command(folder)}")
+    with reading(paths[0], "delete it, and have it written again by --resume"):
+        view = read_features(paths[0])
+    return view._replace(class_names=view.class_names or CLASS_NAMES[config.dataset])
 
 
 @contextmanager

@@ -51,7 +51,8 @@ def evaluate(session: tf.Session, graph: TrainGraph, split: Split) -> tuple[runs
     features, predictions, cross_entropies = (np.concatenate(part) for part in zip(*parts, strict=True))
     centers, step = session.run([graph.centers, graph.scalars["step"]])
     cross_entropy = float(cross_entropies.mean(dtype=np.float64))
-    return runs.Features(features, split.labels, predictions, centers, int(step)), cross_entropy
+    shape = split.images.shape[1:]
+    return runs.Features(features, split.labels, predictions, centers, int(step), shape), cross_entropy
 
 
 def train(
@@ -83,8 +84,8 @@ def train(
             by_softmax, by_center = row["accuracy"], row["accuracy_nearest_center"]
             print(f"step {step}: validation {by_softmax:.2%} by softmax, {by_center:.2%} by nearest center", flush=True)
         if step in snapshot_steps:
-            snapshot = evaluate(session, graph, watched)[0]._replace(class_names=splits.class_names)
-            runs.write_features(runs.snapshot_path(run_folder, step), snapshot)
+            snapshot, _ = evaluate(session, graph, watched)
+            runs.write_features(runs.snapshot_path(run_folder, step), snapshot._replace(class_names=splits.class_names))
 
     progress = hooks.ProgressHook(graph.scalars, SHOWN, start.step, config.steps, config.log_every_steps)
     num_classes = graph.centers.shape[0]

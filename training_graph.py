@@ -28,6 +28,7 @@ class TrainGraph(NamedTuple):
     centers: tf.Variable  # [C, D] float32, not trained
     features: tf.Tensor  # [B, D] float32, of the evaluation tower
     predictions: tf.Tensor  # [B] int64, of the evaluation tower
+    probabilities: tf.Tensor  # [B, C] float32, of the evaluation tower
     cross_entropies: tf.Tensor  # [B] float32, of the evaluation tower
     saver: tf.train.Saver  # of all variables
 
@@ -112,6 +113,7 @@ def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) 
         centers=centers,
         features=evaluated.features,
         predictions=tf.argmax(evaluated.logits, axis=1),
+        probabilities=tf.nn.softmax(evaluated.logits),
         cross_entropies=tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=evaluated.logits),
         saver=tf.train.Saver(max_to_keep=CHECKPOINTS_KEPT),
     )
