@@ -76,7 +76,7 @@ def snapshots(folder: Path) -> dict[int, Path]:
 
 def write_features(path: Path, features: Features) -> None:
     """Writes an npz file, whole; its arrays are called as the fields."""
-    arrays = {name: value for name, value in features._asdict().items() if value is not None}
+    arrays = {name: value for name, value in features._asdict().items() if value is not None and np.size(value)}
     with write_whole(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 
@@ -89,6 +89,9 @@ def read_features(path: Path) -> Features:
         raise ValueError(
             f"predictions: expected shape {features.labels.shape} as the labels, got {features.predictions.shape}"
         )
+    if features.centers.shape[1:] != features.features.shape[1:]:
+        width = features.features.shape[1:]
+        raise ValueError(f"centers: expected width {width[-1]} as the features, got {features.centers.shape}")
     return features._replace(
         features=features.features.astype(np.float32),
         step=int(features.step),

@@ -45,7 +45,7 @@ def ours(training: Split, validation: Split) -> Iterator[tuple[int, float, float
     config = quickstart()
     order = batches(len(training.labels), config.batch_size, config.seed, 0)
     with tf.Graph().as_default():
-        graph = build_graph(config, 10)
+        graph = build_graph(config, 10, (28, 28))
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
             seconds = 0.0

@@ -30,7 +30,7 @@ def ours(precision: str, update: bool = True) -> Callable[[], object]:
     tf = graph_mode()
     from training_graph import build_graph
 
-    graph = build_graph(Config(precision=precision), CLASSES)
+    graph = build_graph(Config(precision=precision), CLASSES, (28, 28))
     session = tf.Session()
     session.run(tf.global_variables_initializer())
     fetches = [graph.train_op, graph.center_update] if update else graph.train_op

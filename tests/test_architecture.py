@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path for folder in ("", "running", "pictures") for path in (ROOT / folder).glob("[!_]*.py"))
 OURS = {path.stem for path in ROOT.glob("*.py")} | {"running", "pictures"}
-SCRIPTS = {"train_mnist", "visualize", "reproduce", "compare_losses"}
+SCRIPTS = {"train_mnist", "visualize", "reproduce", "compare_losses", "predict", "import_data"}
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(\S+\.py)` \|.*\| (.*?) ?\|$", PAGE, re.M)
 SAID = {file: set(filter(None, names.split(", "))) for file, names in ROWS}

@@ -223,7 +223,7 @@ HOSTILE = {
     "seed": ["-1", "0.5", "nan", "", "2147483648"],
     "center_loss_warmup_steps": ["-1", "null"],
     "center_loss_warmup_power": ["0", "-1", "nan", "inf", "null"],
-    "classifier_ring": ["[0]", "[1, 2, 3]", "[0, 1, 2, 3, 4, 5, 6, 7, 8, 8]", "[-1]", "[.nan]", "ring", "null"],
+    "classifier_ring": ["[1]", "[1, 2, 3]", "[0, 1, 2, 3, 4, 5, 6, 7, 8, 8]", "[-1]", "[.nan]", "ring", "null"],
     "batch_size": ["0", "-100", "nan", "null"],
     "learning_rate": ["-1", "nan", "inf", "-inf", "1e400", "fast", "", "null", "[1]", "{}"],
     "center_loss_weight": ["-0.01", "nan", "inf", "1e400", "null", "[0.1]"],
@@ -240,7 +240,9 @@ HOSTILE = {
     "crop": ["-1", "9", "1.5", "null"],
     "augment_shift": ["-1", "1.5", "nan", "null", "1000"],
     "batch_norm": ["maybe", "2", "", "null"],
-    "dataset": ["imagenet", "", "null", "[mnist]"],
+    "dataset": ["../mnist", "a/b", "", "[mnist]"],
+    "feature_width": ["0", "1", "4097", "2.5", "null"],
+    "unknown_classes": ["[-1]", "[1.5]", "3", "null"],
     "third_pool_size": ["1", "4", "two", "2.5"],
     "precision": ["float16", ""],
     "run_name": ["..", ".", "a/b", "/abs", "../up"],
@@ -531,7 +533,8 @@ REFUSED = {
     "prelu_start": "0.25", "third_pool_size": "3", "feature_activation": "linear", "classifier_bias": "false",
     "weight_init": "xavier", "classifier_ring": "[9, 8, 7, 6, 5, 4, 3, 2, 1, 0]", "center_loss_reduction": "mean",
     "center_alpha": "0.1", "optimizer": "sgd", "momentum": "0.5", "weight_decay": "0.1", "batch_size": "100",
-    "seed": "0", "output_dir": "elsewhere", "run_name": "another",
+    "seed": "0", "output_dir": "elsewhere", "run_name": "another", "transpose_images": "true",
+    "unknown_classes": "[3]", "feature_width": "3",
 }  # fmt: skip
 
 

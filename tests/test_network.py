@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 import network
 
 BLOG = {
+    "feature_width": 2,
     "channels": (32, 64, 128),
     "batch_norm": True,
     "batch_norm_decay": 0.999,

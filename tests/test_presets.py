@@ -33,7 +33,7 @@ def started():
         settings = dataclasses.replace(settings, precision=precision.resolve_precision(settings.precision)[0])
         graph = tf.Graph()
         with graph.as_default():
-            handles = build_graph(settings, 10)
+            handles = build_graph(settings, 10, (28, 28))
             session = tf.Session(graph=graph)
             session.run(tf.global_variables_initializer())
         sessions.append(session)

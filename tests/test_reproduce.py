@@ -430,6 +430,7 @@ def test_an_export_redraws_itself(tmp_path, call, trainer, drawing):
     with np.load(path) as saved, np.load(tmp_path / "out" / "softmax-seed1" / "features_test.npz") as run:
         assert {name: saved[name].dtype.name for name in saved} == {
             "features": "float16", "labels": "uint8", "predictions": "uint8", "centers": "float32", "step": "int64",
+            "image_shape": "int64",
         }  # fmt: skip
         for name in ("labels", "predictions", "centers", "step"):
             np.testing.assert_array_equal(saved[name], run[name])

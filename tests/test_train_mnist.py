@@ -42,7 +42,7 @@ def session_of():
     def build(**settings):
         graph = tf.Graph()
         with graph.as_default():
-            handles = training_graph.build_graph(Config(**(TINY | settings)), num_classes=10)
+            handles = training_graph.build_graph(Config(**(TINY | settings)), num_classes=10, image_shape=(28, 28))
             session = tf.Session()
             session.run(tf.global_variables_initializer())
         opened.append(session)

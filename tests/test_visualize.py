@@ -227,7 +227,7 @@ def test_flipped_bits_in_features_are_noticed(tmp_path):
     ("changes", "message"),
     [
         ({"features": np.full((200, 2), np.nan)}, "200 of 200 rows are not finite"),
-        ({"features": np.zeros((200, 64))}, "2-D feature layer"),
+        ({"features": np.zeros((200, 64))}, "centers: expected width 64 as the features, got (10, 2)"),
         ({"predictions": np.zeros(1, int)}, "predictions: expected shape (200,)"),
         ({"centers": None}, "centers"),
         ({"labels": np.array([{}] * 200, dtype=object)}, "allow_pickle"),
@@ -352,7 +352,7 @@ def test_damaged_snapshot_is_named(tmp_path, capsys):
     path.write_bytes(whole)
     change_arrays(path, features=np.zeros((200, 3), np.float32))
     message = failure(capsys, run, "--animate")
-    assert f"{path}: damaged (ValueError: features: expected shape" in message
+    assert f"{path}: damaged (ValueError: centers: expected width 3 as the features" in message
     assert not list(run.glob("*.gif"))
 
 
