@@ -130,7 +130,8 @@ def extract(graph: TrainGraph, run_folder: Path, name: str, splits: Splits) -> N
     split, index = {
         "train": (splits.train, splits.train_index),
         "test": (splits.test, splits.test_index),
-        "unknown": (splits.unknown, splits.unknown_index),
+        # No class of the network is theirs: any will do for the cross entropy, which is not used.
+        "unknown": (Split(splits.unknown.images, np.zeros_like(splits.unknown.labels)), splits.unknown_index),
     }[name]
     found = checkpoints.newest_whole(run_folder / "checkpoints")
     reader = checkpoints.read(found.path)
@@ -140,6 +141,8 @@ def extract(graph: TrainGraph, run_folder: Path, name: str, splits: Splits) -> N
         graph.saver.restore(session, found.path)
         features, _ = evaluate(session, graph, split)
     names = splits.class_names
+    if name == "unknown":
+        features = features._replace(labels=splits.unknown.labels)
     features = features._replace(index=index, classifier_weights=weights, classifier_bias=bias, class_names=names)
     runs.write_features(runs.features_path(run_folder, name), features)
 
@@ -158,7 +161,8 @@ def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, 
         try:
             makers[name]()
         except Exception as error:  # whatever it is: the training behind it took hours
-            print(f"error: {run_folder / name}: not made ({type(error).__name__}: {error})", file=sys.stderr)
+            reason = str(getattr(error, "message", error)).partition("\n")[0]
+            print(f"error: {run_folder / name}: not made ({type(error).__name__}: {reason})", file=sys.stderr)
 
 
 def run(command: CommandLine, signals: StopSignals) -> int:
