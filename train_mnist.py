@@ -161,7 +161,7 @@ def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, 
         try:
             makers[name]()
         except Exception as error:  # whatever it is: the training behind it took hours
-            reason = str(getattr(error, "message", error)).partition("\n")[0]
+            reason = str(getattr(error, "message", error)).partition("\n")[0]  # TensorFlow's go on for pages
             print(f"error: {run_folder / name}: not made ({type(error).__name__}: {reason})", file=sys.stderr)
 
 
