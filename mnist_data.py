@@ -265,7 +265,7 @@ def _load_idx_files(name: str, data_dir: Path, fetch: bool) -> Dataset:
         split: (arrays[f"{key}-images"], arrays[f"{key}-labels"])
         for split, key in (("train", "train"), ("test", "t10k"))
     }
-    return _assembled(name, folder, splits, _names_in(folder), ", fetched" * bool(missing))
+    return _assembled(name, folder, splits, _names_in(folder, arrays["train-labels"]), ", fetched" * bool(missing))
 
 
 def _load_npz(name: str, path: Path) -> Dataset:
@@ -273,24 +273,21 @@ def _load_npz(name: str, path: Path) -> Dataset:
     return _assembled(name, path, splits, None if names is None else list(map(str, names.ravel())), "")
 
 
-def _names_in(folder: Path) -> list[str] | dict[int, str] | None:
+def _names_in(folder: Path, labels: np.ndarray) -> list[str] | None:
     """The names of the classes, by `classes.txt`, a name a line, or by EMNIST's mapping of labels to characters."""
-    file = folder / "classes.txt"
-    if file.is_file():
-        return file.read_text(encoding="utf-8").splitlines()
-    mappings = sorted(folder.glob("*-mapping.txt"))
-    if not mappings:
-        return None
-    lines = [line.split() for line in mappings[0].read_text(encoding="utf-8").splitlines() if line.strip()]
-    try:
-        return {int(label): "".join(chr(int(code)) for code in codes) for label, *codes in lines}
-    except ValueError as error:
-        raise DataError(f"{mappings[0]}: expected lines of a label and codes of characters ({error})") from None
+    if (folder / "classes.txt").is_file():
+        return (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
+    for path in sorted(folder.glob("[!.]*-mapping.txt")):
+        try:
+            lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            names = {int(label): "".join(chr(int(code)) for code in codes) for label, *codes in lines}
+            return [names[label] for label in np.unique(labels).tolist()]
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{path}: expected lines of each label and codes of characters ({error})") from None
+    return None
 
 
-def _assembled(
-    name: str, path: Path, splits: dict[str, Arrays], names: list[str] | dict[int, str] | None, remark: str
-) -> Dataset:
+def _assembled(name: str, path: Path, splits: dict[str, Arrays], names: list[str] | None, remark: str) -> Dataset:
     """The data set from its arrays: labels become class ids, 0 … C − 1 in the order of the labels in training."""
     for split, (images, labels) in splits.items():
         if len(images) != len(labels):
@@ -301,7 +298,13 @@ def _assembled(
     known = np.unique(splits["train"][1])
     if not 2 <= len(known) <= MAX_CLASSES:
         raise DataError(f"{path}: {len(known):,} classes, expected 2 to {MAX_CLASSES:,}")
-    class_names = _class_names(name, path, known, names)
+    if names is None and list(known) == list(range(len(CLASS_NAMES.get(name, ())))):
+        names = CLASS_NAMES[name]
+    if names is not None and len(names) != len(known):
+        raise DataError(
+            f"{path}: {len(names)} names of classes, expected {len(known)}, one for each label in its order"
+        )
+    class_names = tuple(map(str, known) if names is None else names)
     parts = {}
     for split, (images, labels) in splits.items():
         if strange := sorted(set(np.unique(labels)) - set(known)):
@@ -315,19 +318,6 @@ def _assembled(
     if name in MIRRORS and (whose := ORIGINALS.get(fingerprint(data), "other")) != name:
         return data._replace(note=f"by their checksum these are {whose} files, not the original {name}")
     return data
-
-
-def _class_names(name: str, path: Path, known: np.ndarray, names: list[str] | dict[int, str] | None) -> tuple[str, ...]:
-    """By class id; where there are no `names`, the labels themselves."""
-    if names is None and name in CLASS_NAMES and list(known) == list(range(len(CLASS_NAMES[name]))):
-        return CLASS_NAMES[name]
-    if names is None:
-        return tuple(map(str, known))
-    if isinstance(names, list):  # a name a class, or one for each label from 0 on
-        names = dict(zip(known.tolist() if len(names) == len(known) else range(len(names)), names, strict=True))
-    if missing := [label for label in known.tolist() if label not in names]:
-        raise DataError(f"{path}: {len(names)} names of classes, and none for label {missing[0]}; give each a name")
-    return tuple(names[label] for label in known.tolist())
 
 
 def _what_is_missing(folder: Path, missing: list[str], answers: list[str], known: set[str]) -> str:

@@ -69,7 +69,7 @@ def test_emnist_files_lie_on_their_sides_begin_at_1_and_have_a_mapping(tmp_path,
     (folder / "classes.txt").write_text("\n".join(CHARACTERS))
     assert load("letters", tmp_path).class_names == CHARACTERS
     (folder / "classes.txt").write_text("\n".join(CHARACTERS[:-1]))
-    with pytest.raises(DataError, match=r"letters: 61 names of classes, and none for label 61; give each a name"):
+    with pytest.raises(DataError, match=r"letters: 61 names of classes, expected 62, one for each label in its order"):
         load("letters", tmp_path)
     write_idx(folder, letters, prefix="emnist-digits-", test="test")
     with pytest.raises(
@@ -168,7 +168,7 @@ SMALL = np.zeros((4, 7, 7), np.uint8)
         ({"x_test": np.zeros((2, 10, 9), np.uint8)}, r"images of \[10, 9\] in the test split, \[9, 9\] in training"),
         ({"y_train": np.array(["a", "b", "c", "d"])}, "y_train of <U1"),
         ({"y_train": np.array([0, 1, 2, 2**64 - 1], np.uint64)}, "up to 18446744073709551615"),
-        ({"class_names": np.array(["only one"])}, "1 names of classes, and none for label 1"),
+        ({"class_names": np.array(["only one"])}, "1 names of classes, expected 4, one for each label"),
     ],
 )
 def test_what_is_wrong_in_an_npz_file_is_told_in_one_line(tmp_path, content, message):
