@@ -24,6 +24,10 @@ NPZ_NAMES = (  # Keras', MedMNIST's
     },
 )
 MAX_EXAMPLES = 1_000_000  # in a file
+PACKED = {b"\x1f\x8b": (gzip.open, 1032), b"\xfd7": (lzma.open, 10_000)}  # by the first bytes; what it shrinks by at most
+    b"\x1f\x8b": (gzip.open, 1032),
+    b"\xfd7": (lzma.open, 10_000),
+}  # by its first bytes, and the most it can shrink
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images [N, H, W] or [N, H, W, 3] uint8, labels [N] int64
 
@@ -50,8 +54,8 @@ def read_idx(path: Path | str, kind: str) -> np.ndarray:
         if not path.is_file():  # opening a pipe would wait for ever
             raise malformed(path, "missing, or not a regular file")
         with path.open("rb") as file:
-            packed = {b"\x1f\x8b": gzip.open, b"\xfd7": lzma.open}.get(file.peek(2)[:2])
-            stream = packed(file) if packed else file
+            unpack, ratio = PACKED.get(file.peek(2)[:2], (lambda file: file, 1))
+            stream = unpack(file)
             head = stream.read(4)
             code, rank = (head[2], head[3]) if len(head) == 4 else (0, 0)
             if len(head) == 4 and (head[:2] != b"\0\0" or code not in IDX_TYPES or rank not in IDX_RANKS[kind]):
@@ -61,7 +65,7 @@ def read_idx(path: Path | str, kind: str) -> np.ndarray:
                 raise malformed(path, f"header of {len(head + header)} bytes, expected 8 or more")
             count, *size = (int.from_bytes(header[at : at + 4], "big") for at in range(0, len(header), 4))
             each = math.prod(size) * np.dtype(IDX_TYPES[code]).itemsize
-            capacity = os.fstat(file.fileno()).st_size * (10_000 if packed else 1)  # more than packing can do
+            capacity = os.fstat(file.fileno()).st_size * ratio
             if not (most := min(MAX_EXAMPLES, capacity // max(each, 1))) >= count > 0:
                 raise malformed(path, f"{count:,} {kind} by its header, expected 1 … {most:,} in a file of its size")
             payload, expected = bytearray(), count * each
