@@ -24,10 +24,10 @@ NPZ_NAMES = (  # Keras', MedMNIST's
     },
 )
 MAX_EXAMPLES = 1_000_000  # in a file
-PACKED = {b"\x1f\x8b": (gzip.open, 1032), b"\xfd7": (lzma.open, 10_000)}  # by the first bytes; what it shrinks by at most
+PACKED = {
     b"\x1f\x8b": (gzip.open, 1032),
     b"\xfd7": (lzma.open, 10_000),
-}  # by its first bytes, and the most it can shrink
+}  # by first bytes: the most that each can shrink
 
 Arrays = tuple[np.ndarray, np.ndarray]  # images [N, H, W] or [N, H, W, 3] uint8, labels [N] int64
 
