@@ -58,6 +58,7 @@ class _UnavailableError(DataError):
 class Split(NamedTuple):
     images: np.ndarray  # [N, H, W] or [N, H, W, 3] uint8
     labels: np.ndarray  # [N] int64 class ids, each in 0 … C − 1
+    index: np.ndarray | None = None  # [N] int64, in a part of a split where the images are in the whole
 
 
 class Splits(NamedTuple):
@@ -67,9 +68,6 @@ class Splits(NamedTuple):
     validation: Split  # may be empty
     test: Split
     unknown: Split  # test images of classes left out of training, by the data set's own class ids; may be empty
-    train_index: np.ndarray  # [N] int64, where the training images are in the data set's own training split
-    test_index: np.ndarray  # [N] int64, where the test images are in the data set's own test split
-    unknown_index: np.ndarray  # [N] int64, likewise
     class_names: tuple[str, ...]  # C of them, by class id
 
 
@@ -110,7 +108,7 @@ def load(name: str, data_dir: Path | str, fetch: bool = True, transpose: bool = 
         data = _load_idx_files(name, data_dir, fetch)
     if transpose:
         turned = {
-            key: Split(np.ascontiguousarray(split.images.swapaxes(1, 2)), split.labels)
+            key: split._replace(images=np.ascontiguousarray(split.images.swapaxes(1, 2)))
             for key, split in data._asdict().items() if isinstance(split, Split)
         }  # fmt: skip
         data = data._replace(**turned)
@@ -120,8 +118,9 @@ def load(name: str, data_dir: Path | str, fetch: bool = True, transpose: bool = 
 def fingerprint(data: Dataset) -> str:
     """SHA-256 of all images and labels in their order, in hexadecimal: the same for the same data, however stored."""
     digest = hashlib.sha256()
-    for array in (*data.train, *data.test, *(data.validation or ())):
-        digest.update(np.ascontiguousarray(array))
+    for split in filter(None, (data.train, data.test, data.validation)):
+        digest.update(np.ascontiguousarray(split.images))
+        digest.update(np.ascontiguousarray(split.labels))
     return digest.hexdigest()
 
 
@@ -145,7 +144,7 @@ def divide(data: Dataset, fraction: float, split_seed: int, unknown_classes: Seq
         )
 
     def part(split: Split, chosen: np.ndarray) -> Split:
-        return Split(split.images[chosen], np.searchsorted(known, split.labels[chosen]))
+        return Split(split.images[chosen], np.searchsorted(known, split.labels[chosen]), chosen)
 
     training, test = (np.flatnonzero(np.isin(split.labels, known)) for split in (data.train, data.test))
     counts = np.bincount(data.train.labels)[known]
@@ -160,10 +159,9 @@ def divide(data: Dataset, fraction: float, split_seed: int, unknown_classes: Seq
         kept, held_out = stratified_split(data.train.labels[training], fraction, split_seed)
         validation, training = part(data.train, training[held_out]), training[kept]
     left_out = np.setdiff1d(np.arange(len(data.test.labels)), test)
-    unknown = Split(data.test.images[left_out], data.test.labels[left_out])
+    unknown = Split(data.test.images[left_out], data.test.labels[left_out], left_out)
     names = tuple(data.class_names[j] for j in known)
-    parts = part(data.train, training), validation, part(data.test, test), unknown
-    return Splits(*parts, training, test, left_out, names)
+    return Splits(part(data.train, training), validation, part(data.test, test), unknown, names)
 
 
 def stratified_split(labels: np.ndarray, fraction: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:

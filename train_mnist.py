@@ -127,39 +127,31 @@ def collapse(values: dict[str, float], num_classes: int) -> str | None:
 
 def extract(graph: TrainGraph, run_folder: Path, name: str, splits: Splits) -> None:
     """Writes features_<name>.npz: every image of a split, as the newest checkpoint in `run_folder` sees it."""
-    split, index = {
-        "train": (splits.train, splits.train_index),
-        "test": (splits.test, splits.test_index),
-        # No class of the network is theirs: any will do for the cross entropy, which is not used.
-        "unknown": (Split(splits.unknown.images, np.zeros_like(splits.unknown.labels)), splits.unknown_index),
-    }[name]
     found = checkpoints.newest_whole(run_folder / "checkpoints")
-    reader = checkpoints.read(found.path)
+    reader, split = checkpoints.read(found.path), getattr(splits, name)
     weights, bias = reader.get_tensor("lenet/classifier/kernel"), "lenet/classifier/bias"
     bias = reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros_like(weights[0])
+    # The network has no class for unknown images. Any will do for their cross entropy, which is not used.
+    fed = split._replace(labels=np.zeros_like(split.labels)) if name == "unknown" else split
     with tf.Session() as session:
         graph.saver.restore(session, found.path)
-        features, _ = evaluate(session, graph, split)
-    names = splits.class_names
-    if name == "unknown":
-        features = features._replace(labels=splits.unknown.labels)
-    features = features._replace(index=index, classifier_weights=weights, classifier_bias=bias, class_names=names)
-    runs.write_features(runs.features_path(run_folder, name), features)
+        view, _ = evaluate(session, graph, fed)
+    view = view._replace(labels=split.labels, index=split.index, class_names=splits.class_names)
+    view = view._replace(classifier_weights=weights, classifier_bias=bias)
+    runs.write_features(runs.features_path(run_folder, name), view)
 
 
 def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, source: str) -> None:
     """Makes every file of a trained run that is missing. Where one fails, tells the error and goes on."""
-    makers = {
-        "features_train.npz": lambda: extract(graph, run_folder, "train", splits),
-        "features_test.npz": lambda: extract(graph, run_folder, "test", splits),
-        "features_unknown.npz": lambda: extract(graph, run_folder, "unknown", splits),
-        "clusters_train.png": lambda: figures.draw([run_folder], splits=["train"]),
-        "clusters_test.png": lambda: figures.draw([run_folder], splits=["test"]),
-        "metrics.json": lambda: runs.write_metrics(run_folder, config, source),
-    }
     for name in runs.missing(run_folder, config):
+        kind, _, split = name.partition(".")[0].partition("_")
         try:
-            makers[name]()
+            if kind == "features":
+                extract(graph, run_folder, split, splits)
+            elif kind == "clusters":
+                figures.draw([run_folder], splits=[split])
+            else:
+                runs.write_metrics(run_folder, config, source)
         except Exception as error:  # whatever it is: the training behind it took hours
             reason = str(getattr(error, "message", error)).partition("\n")[0]  # TensorFlow's go on for pages
             print(f"error: {run_folder / name}: not made ({type(error).__name__}: {reason})", file=sys.stderr)
@@ -259,12 +251,11 @@ def main(arguments: list[str] | None = None) -> int:
         code, message = 2, f"error: {error.message}"
     except (DataError, PrecisionError, RunFolderError, checkpoints.CheckpointError, OSError) as error:
         code, message = 2, f"error: {error}"
-    several = "CENTERLOSS_ONE_OF_SEVERAL" in os.environ  # reproduce.py says how to go on with all of them
-    if not several or code < 128:
-        print(message, file=sys.stderr)
-    if not several:
-        begun = (command.run_folder / "config.yaml").is_file()
-        print(f"go on with: {runs.resume_command(command.run_folder)}" if begun else "nothing begun", file=sys.stderr)
+    if code > 128 and "CENTERLOSS_ONE_OF_SEVERAL" in os.environ:  # reproduce.py says so, and how to go on with all
+        return code
+    begun = (command.run_folder / "config.yaml").is_file()
+    again = f"go on with: {runs.resume_command(command.run_folder)}" if begun else "nothing begun"
+    print(message, again, sep="\n", file=sys.stderr)
     return code
 
 

@@ -32,7 +32,7 @@ def test_a_preset_takes_the_same_steps(name, digits):
     config, expected = PRESETS[name], dict(MADE["presets"][name])
     config = dataclasses.replace(config, precision=resolve_precision(config.precision)[0])
     splits = divide(digits, config.validation_fraction, config.split_seed)
-    got = bits_of(lambda config: build_graph(config, 10, (28, 28)), config, digits, splits.train_index)
+    got = bits_of(lambda config: build_graph(config, 10, (28, 28)), config, digits, splits.train.index)
     assert got["initial"] == expected["initial"]
     # Another processor, or TensorFlow for it, may add in another order.
     if processor() == MADE["cpu"] and config.precision == expected["precision"]:

@@ -297,7 +297,7 @@ def test_local_files_are_loaded_and_others_than_the_original_ones_are_noted(tmp_
     np.testing.assert_array_equal(data.test.labels, labels_of(20))
     assert (data.train.images.dtype, data.train.labels.dtype) == (np.uint8, np.int64)
     assert data.class_names[3:5] == {"mnist": ("3", "4"), "fashion_mnist": ("Dress", "Coat")}[name]
-    whole = b"".join(array.tobytes() for array in (*data.train, *data.test))
+    whole = b"".join(array.tobytes() for array in (*data.train[:2], *data.test[:2]))
     assert mnist_data.fingerprint(data) == hashlib.sha256(whole).hexdigest()  # however stored
 
 

@@ -303,7 +303,8 @@ def test_a_run_leaves_every_documented_file(finished_run):
     with np.load(run / "features_test.npz", allow_pickle=False) as saved:
         assert {key: saved[key].shape for key in saved} == {
             "features": (359, 2), "labels": (359,), "predictions": (359,), "index": (359,), "centers": (10, 2),
-            "classifier_weights": (2, 10), "classifier_bias": (10,), "step": (), "image_shape": (2,), "class_names": (10,),
+            "classifier_weights": (2, 10), "classifier_bias": (10,), "step": (), "image_shape": (2,),
+            "class_names": (10,),
         }  # fmt: skip
         logits = saved["features"] @ saved["classifier_weights"] + saved["classifier_bias"]
         np.testing.assert_array_equal(logits.argmax(axis=1), saved["predictions"])
