@@ -244,12 +244,11 @@ def main(arguments: list[str] | None = None) -> int:
         code, message = 2, f"error: {error.message}"
     except (DataError, PrecisionError, RunFolderError, checkpoints.CheckpointError, OSError) as error:
         code, message = 2, f"error: {error}"
-    several = "CENTERLOSS_ONE_OF_SEVERAL" in os.environ  # reproduce.py says how to go on with all of them
-    if not several or code < 128:
-        print(message, file=sys.stderr)
-    if not several:
-        begun = (command.run_folder / "config.yaml").is_file()
-        print(f"go on with: {runs.resume_command(command.run_folder)}" if begun else "nothing begun", file=sys.stderr)
+    if code > 128 and "CENTERLOSS_ONE_OF_SEVERAL" in os.environ:  # reproduce.py says so, and how to go on with all
+        return code
+    begun = (command.run_folder / "config.yaml").is_file()
+    again = f"go on with: {runs.resume_command(command.run_folder)}" if begun else "nothing begun"
+    print(message, again, sep="\n", file=sys.stderr)
     return code
 
 
