@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def disk(number: int, folder: Path, seen: Seen) -> None:
             filled(place / "filler")
         elif fault == "read-only":
             mending.enter_context(mounted(run, "--bind", run))
-            subprocess.run(["mount", "-o", "remount,bind,ro", str(run)], check=True)
+            while subprocess.run(["mount", "-o", "remount,bind,ro", str(run)], check=False).returncode:
+                time.sleep(0.01)  # busy: a file is open to be written just now
         else:
             left = run.rename(place / "moved")
         _, errors = ending(process, *{"training": [2], "extraction": [2, 4], "drawing": [4]}[phase])
