@@ -302,6 +302,15 @@ def test_resume_drops_later_rows(tmp_path):
     assert path.read_text().splitlines() == ["step,loss", f"100,{100 / 3}", f"200,{200 / 3}", "300,7.0"]
 
 
+@pytest.mark.parametrize("keep_to", range(6))
+def test_a_row_of_the_very_step_is_kept_and_the_next_one_not(tmp_path, keep_to):
+    table = TableFile(tmp_path / "t.csv", keep_to=0)
+    for step in range(1, 5):
+        table.append({"step": step})
+    assert TableFile(tmp_path / "t.csv", keep_to=keep_to).last_step == (min(keep_to, 4) or -1)
+    assert [int(row["step"]) for row in run_folder.read_table(tmp_path / "t.csv")] == list(range(1, min(keep_to, 4) + 1))
+
+
 @pytest.mark.parametrize("cut", range(1, 13))
 def test_resume_drops_a_torn_last_row(tmp_path, cut):
     path = tmp_path / "t.csv"
