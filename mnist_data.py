@@ -147,16 +147,11 @@ def divide(data: Dataset, fraction: float, split_seed: int, unknown_classes: Seq
         return Split(split.images[chosen], np.searchsorted(known, split.labels[chosen]), chosen)
 
     training, test = (np.flatnonzero(np.isin(split.labels, known)) for split in (data.train, data.test))
-    counts = np.bincount(data.train.labels)[known]
     if data.validation is not None:
         validation = part(data.validation, np.flatnonzero(np.isin(data.validation.labels, known)))
-    elif fraction and not 1 <= counts.min() * fraction <= counts.min() - 1:
-        raise DataError(
-            f"validation_fraction: can't hold out {fraction:g} of the {counts.min()} images of class "
-            f"{data.class_names[known[counts.argmin()]]}; use 0, or nearer to 0.5"
-        )
     else:
-        kept, held_out = stratified_split(data.train.labels[training], fraction, split_seed)
+        names = data.class_names
+        kept, held_out = stratified_split(data.train.labels[training], fraction, split_seed, names)
         validation, training = part(data.train, training[held_out]), training[kept]
     left_out = np.setdiff1d(np.arange(len(data.test.labels)), test)
     unknown = Split(data.test.images[left_out], data.test.labels[left_out], left_out)
@@ -164,22 +159,30 @@ def divide(data: Dataset, fraction: float, split_seed: int, unknown_classes: Seq
     return Splits(part(data.train, training), validation, part(data.test, test), unknown, names)
 
 
-def stratified_split(labels: np.ndarray, fraction: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(
+    labels: np.ndarray, fraction: float, split_seed: int, names: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Holds out round(`fraction` · N) of the [N] class ids, the same share of each class, chosen by `split_seed` alone.
 
     Returns:
         Indices kept and indices held out, each sorted, int64; together 0 … N − 1.
 
     Raises:
-        DataError: if `fraction` is neither 0 nor leaves at least one member of every class on both sides.
+        DataError: if `fraction` is neither 0 nor leaves at least one member of every class on both sides. The message
+            calls the class by its name in `names`.
         ValueError: if `split_seed` is not in [0, 2³²).
     """
     index = np.arange(len(labels), dtype=np.int64)
     if fraction == 0:
         return index, index[:0]
-    smallest = min(np.unique(labels, return_counts=True)[1], default=0)
+    classes, counts = np.unique(labels, return_counts=True)
+    smallest, j = min(zip(counts.tolist(), classes.tolist(), strict=True), default=(0, 0))
     if not (smallest * fraction >= 1 and smallest - smallest * fraction >= 1):
-        raise DataError(f"labels: can't hold out {fraction:g} of a class of {smallest}; use 0, or nearer to 0.5")
+        which = names[j] if names else j
+        raise DataError(
+            f"can't hold out {fraction:g} of the {smallest} images of class {which}; give it more, or hold out 0, or "
+            "nearer to 0.5"
+        )
     from sklearn.model_selection import train_test_split
 
     size = round(fraction * len(labels))  # given a float, scikit-learn takes the ceiling: 8 of 100 for 0.07

@@ -622,7 +622,7 @@ def test_split_keeps_the_share_of_every_class_or_refuses(labels, fraction, seed)
     classes, counts = np.unique(labels, return_counts=True)
     possible = fraction == 0 or bool(((counts * fraction >= 1) & (counts - counts * fraction >= 1)).all())
     if not possible:
-        with pytest.raises(DataError, match="labels: can't hold out"):
+        with pytest.raises(DataError, match="can't hold out"):
             stratified_split(labels, fraction, seed)
         return
     kept, held_out = stratified_split(labels, fraction, seed)

@@ -193,7 +193,7 @@ def test_a_class_too_small_to_be_split_is_told_by_its_name(tmp_path, made):
     (x, y), test = made["train"], made["test"]
     lonely = np.flatnonzero(y == 5)[1:]
     write_npz(tmp_path / "glyphs.npz", {"train": (np.delete(x, lonely, 0), np.delete(y, lonely)), "test": test})
-    with pytest.raises(DataError, match=r"validation_fraction: can't hold out 0.2 of the 1 images of class 5; use 0"):
+    with pytest.raises(DataError, match=r"can't hold out 0.2 of the 1 images of class 5; give it more, or hold out 0"):
         divide(load("glyphs", tmp_path), 0.2, 0)
 
 
