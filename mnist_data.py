@@ -93,7 +93,7 @@ def load(name: str, data_dir: Path | str, fetch: bool = True, transpose: bool = 
     Raises:
         DataError: if a file is unreadable or malformed, or one is missing and can't be had.
     """
-    data_dir = Path(data_dir).expanduser()
+    data_dir = Path(os.path.expanduser(data_dir))  # noqa: PTH111 - Path.expanduser raises where a user is unknown
     if name == "auto":
         try:
             return load("mnist", data_dir, fetch, transpose)

@@ -32,7 +32,10 @@ def folder(name: str, text: str) -> Path:
     """The folder `text`, its `~` expanded. Raises ValueError, with the option's `name`, if it is not a local folder."""
     if not text or "://" in text or re.search(r"[\x00-\x1f\x7f]", text):
         raise ValueError(f"{name}: expected a folder of this machine, got {text!r}")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user
+        raise ValueError(f"{name}: no home folder is known for {text!r}; ./{text} is one here") from None
 
 
 class Parser(jsonargparse.ArgumentParser):

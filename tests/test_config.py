@@ -135,7 +135,8 @@ def test_blog_files_are_the_pictures_of_the_blog(name, lambda_, steps):
 
 
 # A null, written in any way, is no name: it stands for the default name. A # begins a comment.
-NO_NAME = re.compile(r"null|~|#.*", re.IGNORECASE)
+# A ~ begins the home folder of a user.
+NO_NAME = re.compile(r"null|~.*|#.*", re.IGNORECASE)
 names = st.text(
     st.characters(exclude_categories=["C", "Zl", "Zp"], exclude_characters="/\x85\\*?[]"), min_size=1, max_size=20
 ).filter(lambda text: text.strip(". ") == text and not NO_NAME.fullmatch(text))
@@ -322,6 +323,8 @@ def test_a_number_is_read_the_same_way_in_a_file_and_on_the_command_line(written
         (["--precision", "fp8"], "precision: expected one of float32, bfloat16, auto, got fp8"),
         (["--batch_norm", "maybe"], "batch_norm: expected true or false, got maybe"),
         (["--output_dir", "gs://b/c"], "output_dir: expected a folder of this machine, got 'gs://b/c'"),
+        (["--data_dir", "~nobody here/a"], "data_dir: no home folder is known for '~nobody here/a'"),
+        (["--output_dir", "~nobody here"], "output_dir: no home folder is known for '~nobody here'"),
         (["--data_dir", "a\n"], "data_dir: expected a folder of this machine, got 'a\\n'"),
         (["--output_dir", "a[1]"], "output_dir: TensorFlow takes * ? [ ] \\ in a[1]/"),
         (["--resume", "a\\b"], "--resume: TensorFlow takes"),
