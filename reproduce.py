@@ -1,19 +1,20 @@
-"""Makes the figures and tables of a preset, all configs of a folder and several seeds, with one command.
+"""Makes the figures and tables of a preset or of a sweep, with all configs and several seeds, by one command.
 
     python reproduce.py blog
     python reproduce.py paper --steps 1500 --set precision=bfloat16
     python reproduce.py fast --seeds 0 1 2 3 4 --export docs/results
     python reproduce.py blog --only softmax lambda_0.01
+    python reproduce.py my_sweep.yaml
     python reproduce.py fast --from docs/results
     python reproduce.py fast --from docs/results --only softmax lambda_eff_1 --out outputs/two
 
 Each run is a process of its own, `train_mnist.py --config configs/<preset>/<config>.yaml --seed <n>`. A second call
-skips what is finished and goes on with what was interrupted. The tables and panels that come of it are in results.py.
+skips what is finished and goes on with what was interrupted. presets.py says what a preset and a sweep are; the tables
+and panels that come of the runs are in results.py.
 """
 
 import dataclasses
 import os
-import re
 import shlex
 import signal
 import sys
@@ -27,15 +28,15 @@ if __name__ == "__main__":
 import jsonargparse
 
 import results
-from config import NOT_COMPARED, Config, Count, PositiveCount, names, parse_command_line
+from config import NOT_COMPARED, Config, Count, PositiveCount, names
+from presets import Preset, read_preset
 from running.command_line import Parser, folder
 from running.run_folder import RunFolderError
 from running.signals import Child
 from running.streams import outlive_readers
-from runs import CONFIG_NAME, Run, finished_step, missing, read_export, read_folders
+from runs import Run, finished_step, missing, read_export, read_folders
 
 ROOT = Path(__file__).resolve().parent
-SEEDS = {"fast": [0, 1, 2, 3, 4]}  # where nothing is said; [0] for all others
 
 
 class Planned(NamedTuple):
@@ -43,40 +44,20 @@ class Planned(NamedTuple):
 
     folder: Path  # <out>/<config>-seed<n>
     config: Config
-    arguments: list[str]  # of train_mnist.py: the config file and what goes over it
+    arguments: list[str]  # of train_mnist.py
 
 
-def read_preset(folder: Path, options: Iterable[str] = ()) -> dict[Path, Config]:
-    """The settings by config file, softmax first, then rising lambda.
-
-    Args:
-        folder: of the config files.
-        options: of train_mnist.py, which go over the files.
-
-    Raises:
-        RunFolderError: if there is no such preset.
-        SystemExit: code 2, if a setting is unknown or out of range; the message names it.
-    """
-    files = [path for path in folder.glob("*.yaml") if re.fullmatch(CONFIG_NAME, path.stem)]
-    read = {file: parse_command_line(["--config", str(file), *options]).config for file in files}
-    if not read:
-        known = sorted(path.parent.name for path in folder.parent.glob("[!.]*/*.yaml"))
-        raise RunFolderError(f"{folder}: no preset there; expected one of {', '.join(dict.fromkeys(known))}")
-    return dict(sorted(read.items(), key=lambda item: (item[1].center_loss_weight, item[0].name)))
-
-
-def refuse_others(runs: Iterable[Run], configs: dict[str, Config], ignored: Iterable[str]) -> None:
-    """Compares `runs` with the settings asked for, by the config's name, but for the fields `ignored`.
+def refuse_others(runs: Iterable[Run], preset: Preset, ignored: Iterable[str]) -> None:
+    """Compares `runs` with the settings that `preset` asks for, but for the fields `ignored`.
 
     Raises:
         RunFolderError: naming the first run that is of no such config or has other settings, and the field.
     """
     for run in runs:
-        if run.name not in configs:
-            raise RunFolderError(
-                f"{run.path}: of no config asked for ({', '.join(configs)}); choose another folder by --out"
-            )
-        wanted = configs[run.name]
+        if run.name not in preset.arguments:
+            known = ", ".join(preset.arguments)
+            raise RunFolderError(f"{run.path}: of no config asked for ({known}); choose another folder by --out")
+        _, wanted = preset.run(run.name, run.config.seed)
         if wanted.dataset == "auto" and run.config.dataset != "fashion_mnist":
             wanted = dataclasses.replace(wanted, dataset=run.config.dataset)
         if wanted.precision == "auto":  # another processor may have chosen the other
@@ -90,17 +71,17 @@ def refuse_others(runs: Iterable[Run], configs: dict[str, Config], ignored: Iter
                 )
 
 
-def refuse_export(folder: Path, presets: Path, configs: dict[str, Config]) -> None:
-    """Raises RunFolderError if runs as `configs` may not be exported to `folder`.
+def refuse_export(folder: Path, presets: Path, asked: Preset) -> None:
+    """Raises RunFolderError if runs of the preset `asked` for may not be exported to `folder`.
 
     A folder named as a preset holds nothing but whole runs of it, whatever their precision; any other holds runs of
     the same settings.
     """
     ignored = names(NOT_COMPARED) | {"precision"}
     if (presets / folder.name).is_dir():
-        preset = {file.stem: config for file, config in read_preset(presets / folder.name).items()}
-        refuse_others([Run(name, folder / name, of, None, {}) for name, of in configs.items()], preset, ignored)
-    refuse_others(read_export(folder), configs, ignored)
+        runs = [Run(name, folder / name, asked.run(name, asked.seeds[0])[1], None, {}) for name in asked.arguments]
+        refuse_others(runs, read_preset(presets / folder.name), ignored)
+    refuse_others(read_export(folder), asked, ignored)
 
 
 def finished(run: Planned) -> bool:
@@ -140,30 +121,30 @@ def refuse_unknown(only: Iterable[str], names: Iterable[str]) -> None:
 
 def reproduce(options: jsonargparse.Namespace, again: str) -> int:
     """Trains, tables and exports; `again` is the command that goes on after a signal. Returns the exit code."""
+    presets, over = Path(options.configs), [f"--{setting}" for setting in options.set]
+    over += [f"--steps={options.steps}"] if options.steps else []
+    is_file = options.preset.endswith(".yaml")
+    preset = read_preset(Path(options.preset) if is_file else presets / options.preset, over)
+    refuse_unknown(options.only, preset.arguments)
     trial = f"-{options.steps}-steps" if options.steps else ""  # not in the way of the whole runs
-    presets, out = Path(options.configs), folder("--out", options.out or f"outputs/reproduce-{options.preset}{trial}")
-    over = [f"--{setting}" for setting in options.set] + ([f"--steps={options.steps}"] if options.steps else [])
-    files = read_preset(presets / options.preset, over)
-    configs = {file.stem: config for file, config in files.items()}
-    refuse_unknown(options.only, configs)
-    refuse_others(read_folders(out), configs, names(NOT_COMPARED))
-    destination = options.export and folder("--export", options.export) / (options.export_as or options.preset)
+    out = folder("--out", options.out or f"outputs/reproduce-{preset.name}{trial}")
+    refuse_others(read_folders(out), preset, names(NOT_COMPARED))
+    destination = options.export and folder("--export", options.export) / (options.export_as or preset.name)
     if destination:
-        refuse_export(destination, presets, configs)
+        refuse_export(destination, presets, preset)
 
     planned = []
-    for seed in dict.fromkeys(options.seeds or SEEDS.get(options.preset, [0])):
-        for file, config in files.items():
-            if options.only and file.stem not in options.only:
-                continue
-            name = f"{file.stem}-seed{seed}"
-            arguments = ["--config", str(file), *over, f"--seed={seed}", f"--output_dir={out}", f"--run_name={name}"]
-            planned.append(Planned(out / name, dataclasses.replace(config, seed=seed), arguments))
+    for seed in dict.fromkeys(options.seeds or preset.seeds):
+        for name in (name for name in preset.arguments if not options.only or name in options.only):
+            arguments, config = preset.run(name, seed)
+            run_name = f"{name}-seed{seed}"
+            arguments = [*arguments, f"--output_dir={out}", f"--run_name={run_name}"]
+            planned.append(Planned(out / run_name, config, arguments))
     child = Child()
     failed = train_all(planned, child)
     runs = [run for run in read_folders(out) if run.metrics is not None]
     if runs and child.stopped_by is None:
-        print(*results.write(out, options.preset, runs, common_scale=options.common_scale), sep="\n")
+        print(*results.write(out, preset.name, runs, common_scale=options.common_scale), sep="\n")
         if destination:
             print(*results.export(runs, destination, common_scale=options.common_scale), sep="\n")
     if child.stopped_by is not None:
@@ -201,8 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = Parser(prog="reproduce.py", description=__doc__.partition("\n")[0])
     add = parser.add_argument
-    add("preset", type=str, help="blog, paper, fast, differences: a folder in --configs, or of an export")
-    add("--seeds", type=Count, nargs="+", help="default: 0; of fast: 0 1 2 3 4")
+    add("preset", type=str, help="a folder in --configs: blog, paper, fast, …; or the YAML file of a sweep")
+    add("--seeds", type=Count, nargs="+", help="default: a sweep's own; of fast 0 1 2 3 4; of others 0")
     add("--only", type=str, nargs="+", default=[], metavar="CONFIG", help="these configs of the preset alone")
     add("--steps", type=PositiveCount | None, help="instead of the configs' own, to try things out")
     add("--set", type=str, nargs="+", default=[], metavar="NAME=VALUE", help="settings over the configs' own")
@@ -219,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     for setting in options.set:
         if "=" not in setting or setting.partition("=")[0] not in settings:
             parser.error(f"--set {setting}: expected <name>=<value>, the name one of {', '.join(sorted(settings))}")
-    for name in (options.preset, options.export_as):
+    for name in (None if options.preset.endswith(".yaml") else options.preset, options.export_as):
         if name is not None and (Path(name).name != name or name == ".."):
             parser.error(f"{name!r}: expected the plain name of a folder")
     try:

@@ -9,40 +9,56 @@ import csv
 import dataclasses
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 import figures
-from config import to_yaml
-from pictures import clusters
+from config import NOT_COMPARED, Config, names, to_yaml
+from pictures import clusters, sensitivity
 from running.run_folder import write_bytes, write_json
 from runs import Features, Run, read_export, read_features, write_features
 
-# What a run was asked for, the same for all seeds of a config, and what was measured in it: column → format.
+# What a run was asked for, and what was measured in it: column → format. Settings that vary have a column, too.
 SETTINGS = {"lambda": "g", "lambda_eff": "g", "dataset": "", "steps": ",", "training_images": ",", "precision": ""}
 MEASURES = {
     "accuracy": ".2%", "accuracy_nearest_center": ".2%", "intra": ".4g", "inter_smallest": ".4g",
     "inter_over_intra": ".4g", "silhouette": ".3f", "largest_coordinate": ".4g", "seconds": ",.0f",
 }  # fmt: skip
+OF_UNKNOWN = {"auroc_distance": ".4f", "auroc_softmax": ".4f"}  # where runs have unknown classes
+SHOWN = ("accuracy", "accuracy_nearest_center", "inter_over_intra", "auroc_distance", "auroc_softmax")  # of a sweep
 MADE_BY = ("commit", "cpu", "tensorflow")  # of metrics.json
 
 
-def row(run: Run) -> dict[str, object]:
-    """A finished run's row of the table; None where metrics.json has none. Accuracies in 0..1, of all test images."""
-    test, step, rate = run.metrics["test"], run.metrics["step"], run.metrics["seconds_per_step"]
-    columns = {
+def columns(runs: Sequence[Run]) -> dict[str, str]:
+    """The columns of a table of `runs`, with their formats; those of OF_UNKNOWN where a run has them."""
+    unknown = OF_UNKNOWN if any("unknown" in run.metrics for run in runs) else {}
+    return SETTINGS | dict.fromkeys(varied(runs), "") | MEASURES | unknown
+
+
+def varied(runs: Sequence[Run]) -> list[str]:
+    """The settings in which `runs` differ, but for those that have a column anyway."""
+    said = names(NOT_COMPARED) | {"center_loss_weight", "dataset", "steps", "precision", "validation_fraction"}
+    fields = [field.name for field in dataclasses.fields(Config) if field.name not in said]
+    return [name for name in fields if len({getattr(run.config, name) for run in runs}) > 1]
+
+
+def row(run: Run, wanted: Iterable[str]) -> dict[str, object]:
+    """A finished run's values of the `wanted` columns; None where metrics.json has none. Accuracies are in 0..1.
+
+    All are of all test images.
+    """
+    step, rate = run.metrics["step"], run.metrics["seconds_per_step"]
+    values = dataclasses.asdict(run.config) | run.metrics["test"] | run.metrics.get("unknown", {})
+    values |= {
         "lambda": run.config.center_loss_weight,
         "lambda_eff": run.config.lambda_eff,
-        "dataset": run.config.dataset,
         "steps": step,
         "training_images": run.metrics["train"]["images"],
-        "precision": run.config.precision,
         "seconds": None if rate is None else round(rate * step, 1),
-        **{name: test[name] for name in MEASURES if name != "seconds"},
     }
-    return {name: columns[name] for name in (*SETTINGS, *MEASURES)}
+    return {name: str(list(v)) if isinstance(v := values.get(name), tuple) else v for name in wanted}
 
 
 def over_seeds(rows: Sequence[dict[str, object]]) -> tuple[dict[str, object], dict[str, object]]:
@@ -50,27 +66,29 @@ def over_seeds(rows: Sequence[dict[str, object]]) -> tuple[dict[str, object], di
 
     The columns that were asked for stay as they are in the mean; where the runs differ, all values, joined.
     """
-    mean, deviation = {}, dict.fromkeys(SETTINGS)
-    for name in SETTINGS:
-        values = list(dict.fromkeys(row[name] for row in rows))
-        mean[name] = values[0] if len(values) == 1 else " and ".join(map(str, values))
-    for name in MEASURES:
+    mean, deviation = {}, dict.fromkeys(rows[0])
+    for name in rows[0]:
         values = [row[name] for row in rows]
-        known = None not in values
-        mean[name] = statistics.fmean(values) if known else None
-        deviation[name] = statistics.stdev(values) if known and len(values) > 1 else None
+        if name in MEASURES | OF_UNKNOWN:
+            known = None not in values
+            mean[name] = statistics.fmean(values) if known else None
+            deviation[name] = statistics.stdev(values) if known and len(values) > 1 else None
+        else:
+            distinct = list(dict.fromkeys(values))
+            mean[name] = distinct[0] if len(distinct) == 1 else " and ".join(map(str, distinct))
     return mean, deviation
 
 
 def table_csv(runs: Sequence[Run]) -> str:
     """A row a run, in full precision; then, for each config with several seeds, rows `mean` and `deviation`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["config", "seed", *SETTINGS, *MEASURES, *MADE_BY], lineterminator="\n")
+    head = columns(runs)
+    writer = csv.DictWriter(text, ["config", "seed", *head, *MADE_BY], lineterminator="\n")
     writer.writeheader()
     for run in runs:
         made_by = {name: run.metrics[name] for name in MADE_BY}
-        writer.writerow({"config": run.name, "seed": run.config.seed} | row(run) | made_by)
-    for name, rows in _by_config(runs).items():
+        writer.writerow({"config": run.name, "seed": run.config.seed} | row(run, head) | made_by)
+    for name, rows in _by_config(runs, head).items():
         if len(rows) > 1:
             for seed, values in zip(("mean", "deviation"), over_seeds(rows), strict=True):
                 writer.writerow({"config": name, "seed": seed} | values)
@@ -87,18 +105,19 @@ def table_markdown(title: str, runs: Sequence[Run]) -> str:
         "between two class means; `seconds` are of the training alone. The panels show, of each config, the seed with "
         "the median accuracy (of two middle ones the lower).",
     ]
-    head = [*SETTINGS, *MEASURES]
-    configs = _by_config(runs)
+    head = columns(runs)
+    configs = _by_config(runs, head)
     if any(len(rows) > 1 for rows in configs.values()):
         lines += ["", "## Over seeds: mean ± standard deviation (n − 1)", "", *_head(["config", "seeds", *head])]
         for name, rows in configs.items():
             mean, deviation = over_seeds(rows)
-            spreads = [f" ± {_cell(deviation[c], c)}" if deviation[c] is not None else "" for c in head]
-            cells = [_cell(mean[c], c) + spread for c, spread in zip(head, spreads, strict=True)]
+            spreads = [f" ± {_cell(deviation[c], of)}" if deviation[c] is not None else "" for c, of in head.items()]
+            cells = [_cell(mean[c], of) + spread for (c, of), spread in zip(head.items(), spreads, strict=True)]
             lines.append(_line([name, str(len(rows)), *cells]))
     lines += ["", "## Runs", "", *_head(["config", "seed", *head])]
     for run in runs:
-        lines.append(_line([run.name, str(run.config.seed), *(_cell(v, column) for column, v in row(run).items())]))
+        values = row(run, head)
+        lines.append(_line([run.name, str(run.config.seed), *(_cell(values[c], of) for c, of in head.items())]))
     lines += ["", "## Made by", "", *_head(["runs", "commit", "processor", "TensorFlow"])]
     makers: dict[tuple, list[str]] = {}
     for run in runs:
@@ -109,15 +128,15 @@ def table_markdown(title: str, runs: Sequence[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _by_config(runs: Sequence[Run]) -> dict[str, list[dict[str, object]]]:
+def _by_config(runs: Sequence[Run], wanted: Iterable[str]) -> dict[str, list[dict[str, object]]]:
     rows: dict[str, list] = {}
     for run in runs:
-        rows.setdefault(run.name, []).append(row(run))
+        rows.setdefault(run.name, []).append(row(run, wanted))
     return rows
 
 
-def _cell(value: object, column: str) -> str:
-    return "" if value is None else value if isinstance(value, str) else format(value, (SETTINGS | MEASURES)[column])
+def _cell(value: object, format_: str) -> str:
+    return "" if value is None else value if isinstance(value, str) else format(value, format_)
 
 
 def _line(cells: list[str]) -> str:
@@ -138,14 +157,51 @@ def median_seeds(runs: Sequence[Run]) -> list[Run]:
 
 
 def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) -> list[Path]:
-    """Writes panel_<split>.png for each split that the runs have, results.csv and results.md to `folder`."""
+    """Writes panel_<split>.png for each split that the runs have, results.csv and results.md to `folder`.
+
+    Of a sweep over one or two settings also sensitivity.png.
+    """
     contents = {f"panel_{split}.png": _panel_figure(runs, split, common_scale) for split in runs[0].features}
+    if points := sweep_points(runs):
+        contents["sensitivity.png"] = clusters.encoded(sensitivity.figure(*points), "png", small=True)
     contents["results.csv"] = table_csv(runs).encode()
     contents["results.md"] = table_markdown(title, runs).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         write_bytes(folder / name, content)
     return [folder / name for name in contents]
+
+
+def sweep_points(runs: Sequence[Run]) -> tuple[dict[str, list], dict[str, np.ndarray]] | None:
+    """The values of the one or two settings that a sweep varies, and what was measured at each.
+
+    Returns:
+        By setting its values, as they are written in the runs' names, in the order of `runs`; by measure an array
+        [values of the first setting, of the second, seeds], NaN where there is no run. None if `runs` are of no sweep,
+        or of one of more settings.
+    """
+    points = [dict(part.partition("=")[::2] for part in run.name.split("+")) for run in runs]
+    settings = list(points[0])
+    fields = {field.name for field in dataclasses.fields(Config)}
+    if not set(settings) <= fields or len(settings) > 2 or any(list(point) != settings for point in points):
+        return None
+    axes = {name: sorted({point[name] for point in points}, key=_in_order) for name in settings}
+    seeds = sorted({run.config.seed for run in runs})
+    shown = [name for name in SHOWN if name in columns(runs)]
+    grids = {name: np.full([*(len(axis) for axis in axes.values()), len(seeds)], np.nan) for name in shown}
+    for run, point in zip(runs, points, strict=True):
+        at = (*(axes[name].index(point[name]) for name in settings), seeds.index(run.config.seed))
+        for name, value in row(run, shown).items():
+            grids[name][at] = np.nan if value is None else value
+    return axes, grids
+
+
+def _in_order(value: str) -> tuple[float, str]:
+    """Numbers first, ascending, then words."""
+    try:
+        return float(value), ""
+    except ValueError:
+        return float("inf"), value
 
 
 def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:

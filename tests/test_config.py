@@ -21,7 +21,7 @@ def read(path: Path) -> Config:
     return parse_command_line(["--config", str(path)]).config
 
 
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.name != "sweep.yaml")
 BLOG = {  # the recipe of the blog's repository, and what it leaves open
     "dataset": "mnist",
     "validation_fraction": 0.2,  # 12,000 of 60,000

@@ -74,6 +74,11 @@ def finish(folder: Path, settings: config.Config, *, points=300, scale=10.0, pac
     (folder / "sessions.csv").write_text(f"step,steps,seconds\n{settings.steps},4,{4 * pace}\n")
     for split in runs.SPLITS:
         (folder / f"clusters_{split}.png").touch()
+    if settings.unknown_classes:
+        np.savez(
+            folder / "features_unknown.npz", features=features[:9] + 1, labels=labels[:9], predictions=labels[:9],
+            centers=centers, step=settings.steps,
+        )  # fmt: skip
     runs.write_metrics(folder, settings, f"{settings.data_dir}/digits: made up")
 
 
