@@ -109,7 +109,8 @@ class Config:
     center_alpha: ClosedUnitInterval = 0.5
     """alpha of Eq. 4, the rate of the centers"""
     center_update: Literal["py_func", "in_graph", "auto"] = field(default="py_func", metadata=RESUMABLE)
-    """Eq. 4 by NumPy through py_func (blog), or by graph ops that touch the batch's classes alone; auto: the faster"""
+    """Eq. 4 by NumPy through py_func (blog), or by graph ops that touch the batch's classes alone; auto: the latter
+    from C · D = 250,000 on, where copying all centers begins to cost"""
 
     # --- optimizer
     optimizer: Literal["adam", "sgd"] = "adam"

@@ -14,7 +14,7 @@ from running import schedules
 from update_centers import update_centers_in_graph, update_centers_op
 
 CHECKPOINTS_KEPT = 3
-LARGE_CENTERS = 250_000  # C · D from which on the update in the graph is faster (docs/performance.md)
+LARGE_CENTERS = 250_000  # C · D: with more, py_func's copies cost above 0.3 ms a step (docs/performance.md, row 8)
 
 
 class TrainGraph(NamedTuple):

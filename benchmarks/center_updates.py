@@ -1,7 +1,8 @@
-"""Rows 5 and 6: `update_centers` against nested loops, and how the update in the graph grows with the classes.
+"""Rows 5, 6 and 8: `update_centers` against nested loops, and both updates as the classes become more.
 
 Row 5: Eq. 4 by NumPy against Eq. 4 by a loop over the classes and, in it, over their samples.
 Row 6: loss, its gradient and `update_centers_in_graph` with few and with many classes.
+Row 8: the same with the update by `py_func`, against the update in the graph.
 """
 
 from collections.abc import Callable
@@ -66,7 +67,7 @@ def numpy_step(function: Callable[..., np.ndarray], classes: int, width: int, ba
 
 
 def measure() -> list[Row]:
-    """Rows 5 and 6."""
+    """Rows 5, 6 and 8."""
     measured, details = [], []
     functions = {"ours": update_centers, "loops": update_centers_by_loops}
     for classes, width, batch, steps in ((10, 2, 100, 200), (10_000, 128, 1000, 2)):
@@ -81,4 +82,12 @@ def measure() -> list[Row]:
     peers = {f"C={c:,}": (graph_step, ("gather", "in_graph", c, 64, 256)) for c in (1000, 1_000_000)}
     turns = take_turns(peers, rounds=ROUNDS, steps=200)
     what = "loss and in-graph update, D=64, B=256: C=1,000,000 / C=1,000"
-    return [*rows, Row(6, what, f"{ratio(turns, 'C=1,000,000', 'C=1,000'):.3f}", "≤ 1.2", times(turns, turns))]
+    rows.append(Row(6, what, f"{ratio(turns, 'C=1,000,000', 'C=1,000'):.3f}", "≤ 1.2", times(turns, turns)))
+    measured, details = [], []
+    for classes, width in ((10, 2), (1000, 64), (4000, 64), (1000, 512), (5000, 512)):
+        peers = {update: (graph_step, ("gather", update, classes, width, 100)) for update in ("py_func", "in_graph")}
+        turns = take_turns(peers, rounds=ROUNDS, steps=50)
+        measured.append(f"{ratio(turns, 'py_func', 'in_graph'):.2f}")
+        details.append(f"C·D={classes * width:,}: {times(turns, turns)}")
+    what = "loss and update, B=100: py_func / in graph, C·D from 20 to 2,560,000"
+    return [*rows, Row(8, what, "; ".join(measured), "none", "; ".join(details))]
