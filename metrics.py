@@ -3,9 +3,12 @@
 Letters in the shapes: N images of the split, C classes, D feature width. Distances are Euclidean, in feature units.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 SILHOUETTE_IMAGES = 10_000
+AT_ONCE = 10**7  # numbers in a part of a large array, 80 MB
 
 
 def nearest_center(features: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -36,19 +39,39 @@ def distances(features: np.ndarray, labels: np.ndarray, num_classes: int) -> dic
         `inter_mean`: over the pairs of class means (0 if there is one class); `inter_over_intra`: the smallest inter
         over intra (infinite when every class is one point).
     """
-    from scipy.spatial.distance import pdist
-
     means = class_means(features, labels, num_classes)
     intra = float(np.linalg.norm(features - means[labels], axis=1).mean())
-    present = means[~np.isnan(means[:, 0])]
-    inter = pdist(present)
-    smallest, mean = (float(inter.min()), float(inter.mean())) if len(inter) else (0.0, 0.0)
+    smallest, mean = between(means[~np.isnan(means[:, 0])])
     return {
         "intra": intra,
         "inter_smallest": smallest,
         "inter_mean": mean,
         "inter_over_intra": smallest / intra if intra > 0 else float("inf"),
     }
+
+
+def between(means: np.ndarray) -> tuple[float, float]:
+    """The smallest and the mean distance between two of the [C, D] means; 0 and 0 if there is one alone."""
+    from scipy.spatial.distance import cdist, pdist
+
+    if len(means) < 2:
+        return 0.0, 0.0
+    if len(means) ** 2 <= AT_ONCE:
+        inter = pdist(means)
+        return float(inter.min()), float(inter.mean())
+    smallest, total = np.inf, 0.0
+    for part in parts(len(means), len(means)):
+        inter = cdist(means[part], means)  # [P, C]
+        total += inter.sum()
+        inter[np.arange(len(inter)), np.arange(len(means))[part]] = np.inf
+        smallest = min(smallest, inter.min())
+    return float(smallest), float(total / (len(means) * (len(means) - 1)))
+
+
+def parts(count: int, width: int) -> Iterator[slice]:
+    """Slices of `count` rows, each of which holds about AT_ONCE numbers if a row has `width`."""
+    step = max(1, AT_ONCE // width)
+    return (slice(start, start + step) for start in range(0, count, step))
 
 
 def accuracies(
@@ -74,24 +97,27 @@ def split_metrics(
 
     Returns:
         `images`; `accuracy` by softmax and `accuracy_nearest_center` by nearest learned center, in 0..1, and both
-        per class (`…_per_class`, None for a class without an image); `confusion` by softmax, [C][C] counts, rows
-        the true class; the `distances`; `center_loss`, Eq. 2 per image; `largest_coordinate`, the largest |coordinate|
-        of a feature.
+        per class (`…_per_class`, None for a class without an image); `confusion` by softmax, a sparse [C, C] array of
+        counts, rows the true class; the `distances`; `center_loss`, Eq. 2 per image; `largest_coordinate`, the largest
+        |coordinate| of a feature.
     """
+    from scipy.sparse import coo_array
+
     num_classes = len(centers)
-    confusion = np.zeros((num_classes, num_classes), int)
-    np.add.at(confusion, (labels, predictions), 1)
+    confusion = coo_array((np.ones(len(labels), int), (labels, predictions)), (num_classes, num_classes))
     by_center = nearest_center(features, centers)
+    images = np.bincount(labels, minlength=num_classes)
 
     def per_class(correct: np.ndarray) -> list[float | None]:
-        return [float(correct[labels == j].mean()) if (labels == j).any() else None for j in range(num_classes)]
+        right = np.bincount(labels, correct, num_classes)
+        return [float(r / n) if n else None for r, n in zip(right, images, strict=True)]
 
     return {
         "images": len(labels),
         **accuracies(features, labels, predictions, centers),
         "accuracy_per_class": per_class(predictions == labels),
         "accuracy_nearest_center_per_class": per_class(by_center == labels),
-        "confusion": confusion.tolist(),
+        "confusion": confusion,
         **distances(features, labels, num_classes),
         "center_loss": float(((features.astype(np.float64) - centers[labels]) ** 2).sum(axis=1).mean() / 2),
         "largest_coordinate": float(np.abs(features).max()),
@@ -107,9 +133,12 @@ def cross_entropy(features: np.ndarray, labels: np.ndarray, weights: np.ndarray,
         weights: [D, C].
         bias: [C].
     """
-    logits = features.astype(np.float64) @ weights + bias  # [N, C]
-    logits -= logits.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]).mean())
+    losses = []
+    for part in parts(len(labels), len(bias)):
+        logits = features[part].astype(np.float64) @ weights + bias  # [P, C]
+        logits -= logits.max(axis=1, keepdims=True)
+        losses.append(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), labels[part]])
+    return float(np.concatenate(losses).mean())
 
 
 def unknown_metrics(
@@ -133,12 +162,14 @@ def unknown_metrics(
     both = np.concatenate([known, unknown]).astype(np.float64)
     is_unknown = np.arange(len(both)) >= len(known)
     _, distance = pairwise_distances_argmin_min(both, centers.astype(np.float64))
-    logits = both @ weights + bias
-    surprise = np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))  # − ln of the largest probability
+    surprise = []  # − ln of the largest probability
+    for part in parts(len(both), len(bias)):
+        logits = both[part] @ weights + bias
+        surprise.append(np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)))
     return {
         "images": len(unknown),
         "auroc_distance": float(roc_auc_score(is_unknown, distance)),
-        "auroc_softmax": float(roc_auc_score(is_unknown, surprise)),
+        "auroc_softmax": float(roc_auc_score(is_unknown, np.concatenate(surprise))),
     }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 
 import metrics
 from config import Config, read_config, to_yaml
@@ -250,7 +251,9 @@ def write_metrics(folder: Path, config: Config, data_source: str) -> None:
         splits[split] = metrics.split_metrics(*view[:4])
         if len(view.centers) > MANY_CLASSES:
             with write_whole(folder / f"confusion_{split}.npz") as temporary:
-                np.savez_compressed(temporary, confusion=np.array(splits[split].pop("confusion"), np.int32))
+                scipy.sparse.save_npz(temporary, splits[split].pop("confusion"))
+        else:
+            splits[split]["confusion"] = splits[split]["confusion"].toarray().tolist()
         splits[split]["cross_entropy"] = metrics.cross_entropy(
             view.features, view.labels, view.classifier_weights, view.classifier_bias
         )

@@ -48,7 +48,7 @@ def test_an_exports_tables_are_of_its_runs(folder):
             features, labels = saved["features"].astype(np.float32), saved["labels"].astype(np.int64)
             again = metrics.split_metrics(features, labels, saved["predictions"], saved["centers"])
         said = run.metrics["test"]
-        assert (again["images"], again["confusion"]) == (10_000, said["confusion"])
+        assert (again["images"], again["confusion"].toarray().tolist()) == (10_000, said["confusion"])
         assert again["accuracy"] == said["accuracy"]
         # The export's features are rounded to float16, which moves a few over the line between two centers.
         assert again["accuracy_nearest_center"] == pytest.approx(said["accuracy_nearest_center"], abs=1e-3)
