@@ -129,7 +129,7 @@ def as_labels(array: np.ndarray, path: Path, name: str = "labels", column: int |
     if column is not None and array.ndim == 2 and 0 <= column < array.shape[1]:
         array = array[:, column]
     shape = array.shape
-    if array.dtype.kind not in "iu" or shape not in ((len(array),), (len(array), 1)) or not len(array):
+    if array.dtype.kind not in "iu" or array.size == 0 or shape not in ((array.size,), (array.size, 1)):
         raise DataError(
             f"{path}: {name} of {array.dtype} {list(shape)}, expected integers [N] or [N, 1], one class an image; "
             "import_data.py --label chooses one of several"

@@ -182,19 +182,53 @@ def test_what_is_wrong_in_an_npz_file_is_told_in_one_line(tmp_path, content, mes
     assert "\n" not in str(caught.value)
 
 
+def strange_array(random: np.random.Generator, right: np.ndarray) -> np.ndarray | None:
+    """`right`, or in its place one of another type, shape or content, or none."""
+    kind = random.integers(12)
+    shape = tuple(random.integers(0, 12, random.integers(0, 5)))
+    if kind == 0:
+        return None
+    if kind == 1:
+        return random.integers(0, 256, shape).astype(random.choice(["u1", "i1", ">i2", "<u8", "f2", "?", "S3", "U2"]))
+    if kind == 2:
+        return right.astype(random.choice(["i1", "u2", ">i4", "<i8", "u8", "f4", "c8"]))
+    if kind == 3:
+        return right[..., np.newaxis]
+    if kind == 4:
+        return np.repeat(right, random.integers(0, 3), axis=0)
+    if kind == 5:
+        return right.astype(np.int64) - int(random.integers(0, 3)) * 2**61
+    return right
+
+
 def test_mutated_npz_files_are_read_or_refused(tmp_path, cases):
+    """Half of them are mutated before they are packed, half after it."""
     made = {split: (np.zeros((n, 8, 8), np.uint8), np.arange(n) % 3) for split, n in (("train", 9), ("test", 6))}
     whole = write_npz(tmp_path / "whole.npz", made).read_bytes()
     random, path = np.random.default_rng(0), tmp_path / "mutated.npz"
+    with np.load(tmp_path / "whole.npz") as file:
+        right = dict(file)
+    read = 0
     for _ in cases:
-        content = bytearray(whole)
-        for _ in range(random.integers(1, 4)):
-            at = int(random.integers(len(content)))
-            content[at : at + int(random.integers(0, 4))] = random.bytes(int(random.integers(0, 4)))
-        path.write_bytes(content[: int(random.integers(len(content)))] if random.random() < 0.2 else content)
+        if random.random() < 0.5:
+            arrays = {name: strange_array(random, array) for name, array in right.items()}
+            np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+        else:
+            content = bytearray(whole)
+            for _ in range(random.integers(1, 4)):
+                at = int(random.integers(len(content)))
+                content[at : at + int(random.integers(0, 4))] = random.bytes(int(random.integers(0, 4)))
+            path.write_bytes(content[: int(random.integers(len(content)))] if random.random() < 0.2 else content)
         try:
             data = load("mutated", tmp_path)
-        except DataError:
+        except DataError as error:
+            assert str(path) in str(error)
+            assert "\n" not in str(error)
             continue
-        assert data.train.images.dtype == np.uint8
-        assert len(data.train.images) == len(data.train.labels)
+        read += 1
+        for split in (data.train, data.test):
+            assert split.images.dtype == np.uint8
+            assert split.images.ndim in (3, 4)
+            assert len(split.images) == len(split.labels) > 0
+            assert set(split.labels) <= set(range(len(data.class_names)))
+    assert 0 < read < len(cases)

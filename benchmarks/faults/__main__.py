@@ -27,6 +27,8 @@ CAMPAIGNS = {
         "read", passing("tests/test_checkpoints.py -k flipped_byte", 1000)),
     "data_files": Campaign(8, 1, "IDX files, plain or gzipped, mutated before or after they are packed: read right, or "
         "refused", passing("tests/test_mnist_data.py -k arbitrary_and_mutated", 20_000)),
+    "npz_files": Campaign(12, 1, "npz files, mutated before or after they are packed: read right, or refused",
+        passing("tests/test_import_data.py -k mutated_npz", 20_000)),
     "settings": Campaign(9, 1, "Any text for any setting, as option and in a file: read alike in both, or refused by "
         "its name", passing("tests/test_config.py -k any_text", 5000)),
     "endurance": Campaign(10, 1, "100,000 steps: memory and the number of files stay as they were",
