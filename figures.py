@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+import metrics
 import runs
 from config import Config
-from mnist_data import CLASS_NAMES
+from mnist_data import CLASS_NAMES, divide, fingerprint, load
 from pictures import animation, clusters
 from running.run_folder import RunFolderError, write_bytes
 
@@ -72,6 +73,63 @@ def snapshot_panels(run_folder: Path) -> list[clusters.Panel]:
         raise RunFolderError(f"{run_folder}: no snapshots; train a run with snapshot_steps left at its default")
     last = list(paths)[-1]
     return [panel(path, config, ", {:,} test images", "delete it to animate the others", last) for path in paths]
+
+
+def explore(run_folder: Path, data_dir: str | None = None, *, out: Path | None = None) -> list[Path]:
+    """Writes `explorer.html`, a page to look into a run's test features, to `out` or the run's folder.
+
+    Args:
+        run_folder: of a finished run.
+        data_dir: where its data set is; None: where it was when the run began.
+        out: folder for the page.
+
+    Raises:
+        RunFolderError: as `draw`, or if the data are not the run's.
+        DataError: if the data can't be had.
+    """
+    from pictures import explorer  # here, since Bokeh takes a second to import
+
+    config, path = runs.read_settings(run_folder), runs.features_path(run_folder, "test")
+    panel = run_panel(run_folder, "test")
+    data = load(config.dataset, data_dir or config.data_dir, transpose=config.transpose_images)
+    runs.check_data(run_folder, fingerprint(data), data.source)
+    splits = divide(data, config.validation_fraction, config.split_seed, config.unknown_classes)
+    view, others = runs.read_features(path), []
+    for snapshot, shown in zip(runs.snapshots(run_folder).values(), snapshot_panels(run_folder), strict=True):
+        seen = runs.read_features(snapshot)
+        if seen.step < view.step:
+            others.append(explorer_frame(shown, seen))
+    unknown_names, note = [], ""
+    if config.unknown_classes:
+        more = runs.read_features(runs.features_path(run_folder, "unknown"))
+        view = view._replace(
+            features=np.concatenate([view.features, more.features]),
+            predictions=np.concatenate([view.predictions, more.predictions]),
+        )
+        unknown_names = [data.class_names[j] for j in splits.unknown.labels]
+    plane = view.features.shape[1] > 2
+    if plane:
+        note = (
+            "The plane is that of the first two principal components. Distances and nearest centers are in all of them."
+        )
+    classifier = None if plane else (view.classifier_weights, view.classifier_bias)
+    images = np.concatenate([splits.test.images, splits.unknown.images])
+    text = explorer.page([*others, explorer_frame(panel, view)], images, unknown_names, classifier, note)
+    target = (out or run_folder) / "explorer.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(target, text.encode())
+    return [target]
+
+
+def explorer_frame(panel: clusters.Panel, view: runs.Features):
+    """An `explorer.Frame` of a file of features; images behind the labelled ones are unknown."""
+    from pictures import explorer
+
+    panel = panel._replace(title=panel.title.replace(r"$_\mathrm{eff}$", "_eff").replace(r"\$", "$"))  # no mathtext
+    own = np.full(len(view.features), np.nan)
+    own[: len(view.labels)] = np.linalg.norm(view.features[: len(view.labels)] - view.centers[view.labels], axis=1)
+    nearest, distance = metrics.nearest_centers(view.features, view.centers)
+    return explorer.Frame(panel, view.predictions, nearest, own, distance)
 
 
 def run_panel(run_folder: Path, split: str) -> clusters.Panel:

@@ -18,6 +18,13 @@ def nearest_center(features: np.ndarray, centers: np.ndarray) -> np.ndarray:
     return pairwise_distances_argmin(features.astype(np.float64), centers.astype(np.float64))
 
 
+def nearest_centers(features: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and [N] float64, how far it is."""
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    return pairwise_distances_argmin_min(features.astype(np.float64), centers.astype(np.float64))
+
+
 def class_means(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """[C, D] float64: the mean feature of each class; NaN for a class without an image."""
     means = np.full((num_classes, features.shape[1]), np.nan)
@@ -157,11 +164,11 @@ def unknown_metrics(
         is from its nearest center (`auroc_distance`), or the smaller its largest softmax probability
         (`auroc_softmax`).
     """
-    from sklearn.metrics import pairwise_distances_argmin_min, roc_auc_score
+    from sklearn.metrics import roc_auc_score
 
     both = np.concatenate([known, unknown]).astype(np.float64)
     is_unknown = np.arange(len(both)) >= len(known)
-    _, distance = pairwise_distances_argmin_min(both, centers.astype(np.float64))
+    _, distance = nearest_centers(both, centers)
     surprise = []  # − ln of the largest probability
     for part in parts(len(both), len(bias)):
         logits = both[part] @ weights + bias

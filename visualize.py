@@ -1,7 +1,8 @@
 """Draws the features of finished runs from their folders alone: `python visualize.py outputs/<run> [more runs ...]`.
 
 One run gives a figure for each split; several give a panel figure for each split, one subplot a run. With --animate a
-run's snapshots become animation.gif, the first test images over its training.
+run's snapshots become animation.gif, the first test images over its training. With --html its test images can be looked
+into in a page, explorer.html.
 """
 
 import os
@@ -13,6 +14,7 @@ if __name__ == "__main__":
 
 import figures
 import runs
+from mnist_data import DataError
 from running.command_line import Parser, folder
 from running.run_folder import RunFolderError
 from running.streams import outlive_readers
@@ -30,12 +32,14 @@ def main(arguments: list[str] | None = None) -> None:
         "--out", type=str, help="folder for the files; default: the run's own, outputs for several runs"
     )
     parser.add_argument("--animate", action="store_true", help="only animation.gif, of one run; ignores all but --out")
+    parser.add_argument("--html", action="store_true", help="only explorer.html, of one run; ignores all but --out")
+    parser.add_argument("--data_dir", type=str, help="for --html, where the run's data are; default: as in the run")
     options = parser.parse_args(arguments)
 
     try:
         folders = [folder("runs", run) for run in options.runs]
         out = folder("--out", options.out) if options.out else None
-        if not options.animate:
+        if not options.animate and not options.html:
             written = figures.draw(
                 folders,
                 splits=runs.SPLITS if options.split == "both" else (options.split,),
@@ -44,11 +48,14 @@ def main(arguments: list[str] | None = None) -> None:
                 format=options.format,
                 out=out,
             )
-        elif len(folders) == 1:
-            written = figures.animate(folders[0], out=out)
+        elif len(folders) > 1:
+            option = "--html" if options.html else "--animate"
+            raise ValueError(f"{option}: expected one run, got {len(folders)}; do one after the other")
+        elif options.html:
+            written = figures.explore(folders[0], options.data_dir, out=out)
         else:
-            raise ValueError(f"--animate: expected one run, got {len(folders)}; animate one after the other")
-    except (RunFolderError, ValueError, OSError) as error:
+            written = figures.animate(folders[0], out=out)
+    except (RunFolderError, DataError, ValueError, OSError) as error:
         advice = "; choose another folder with --out" if isinstance(error, OSError) else ""
         print(f"visualize.py: {error}{advice}", file=sys.stderr)
         sys.exit(2)

@@ -1,0 +1,252 @@
+"""A page to look into the clusters: one HTML file, by Bokeh, that needs no network. Arrays in, the page's text out.
+
+The reader's side, which brings the page to what its controls say, is explorer.js.
+
+Letters in the shapes: N images, C classes.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from bokeh.embed import file_html
+from bokeh.layouts import column, row
+from bokeh.models import (  # fmt: skip
+    CDSView,
+    CheckboxGroup,
+    ColumnDataSource,
+    CustomJS,
+    Div,
+    HoverTool,
+    IndexFilter,
+    Legend,
+    LegendItem,
+    RadioGroup,
+    Slider,
+    Toggle,
+)
+from bokeh.plotting import figure
+from bokeh.resources import INLINE
+from PIL import Image
+
+from pictures.cells import cells, nearest_cells
+from pictures.clusters import Limits, Panel, colors, limits_of
+
+MOST_BYTES = 5_000_000  # of the images: of more, fewer are shown
+MOST_IMAGES = 20_000
+MOST_ENTRIES = 128  # classes in the legend; with more, no class can be switched off alone
+MOST_SIDE = 32  # pixels of an image
+COLUMNS = 100  # images in a row of the sprite
+SIDE = 560  # pixels of the plot's side
+UNKNOWN = "#999999"
+
+
+class Frame(NamedTuple):
+    """The images at one step. A snapshot has the first of them alone."""
+
+    panel: Panel  # its `unknown` are the images behind the others
+    predictions: np.ndarray  # [N] class ids, by softmax
+    nearest: np.ndarray  # [N] class ids, by nearest center
+    own_distance: np.ndarray  # [N], to the center of the own class; NaN for an unknown image
+    nearest_distance: np.ndarray  # [N], to the nearest center
+
+
+def page(
+    frames: Sequence[Frame],
+    images: np.ndarray,
+    unknown_names: Sequence[str] = (),
+    classifier: tuple[np.ndarray, np.ndarray] | None = None,
+    note: str = "",
+) -> str:
+    """The text of the HTML file.
+
+    Args:
+        frames: in the order of training; the last has all N images, the known ones first, the others their beginning.
+        images: [N, H, W] or [N, H, W, 3] uint8.
+        unknown_names: of each of the last frame's unknown images, its class.
+        classifier: weights [2, C] and bias [C] of the last frame; None where the features are wider, so that neither
+            its regions nor the cells of the centers are in the plane.
+        note: a line for the reader.
+    """
+    last, names = frames[-1].panel, list(frames[-1].panel.class_names)
+    least = min(len(frame.predictions) for frame in frames)
+    kept, sprite = _kept_and_sprite(images, least if len(frames) > 1 else 0)
+    labels = np.concatenate([last.labels, np.full(len(unknown_names), len(names))])[kept]
+    shown_names = [*(names[j] for j in last.labels), *(f"{name}, unknown" for name in unknown_names)]
+    height, width = sprite.size[1] // -(-len(kept) // COLUMNS), sprite.size[0] // COLUMNS
+    at, palette = np.arange(len(kept)), [*colors(len(names))[: len(names)], UNKNOWN]
+    outlined = classifier is not None and len(names) <= MOST_ENTRIES
+    end = _as_arrays(frames[-1], kept, outlined)
+    points = ColumnDataSource({
+        "x": end["x"], "y": end["y"], "own": end["own"], "near": end["near"],
+        "name": [shown_names[i] for i in kept],
+        "predicted": [names[j] for j in end["predicted"]], "nearest": [names[j] for j in end["nearest"]],
+        "index": kept,
+        "color": [palette[j] for j in labels],
+        "sprite": [f"-{i % COLUMNS * width}px -{i // COLUMNS * height}px" for i in at],
+    }, name="points")  # fmt: skip
+    arrays = [*(_as_arrays(frame, kept[kept < len(frame.predictions)], outlined) for frame in frames[:-1]), end]
+
+    plot = figure(
+        frame_width=SIDE, frame_height=SIDE, output_backend="webgl", title=end["title"], name="plot",
+        x_range=tuple(end["limits"][:2]), y_range=tuple(end["limits"][2:]), active_scroll="wheel_zoom",
+        tools="pan,wheel_zoom,box_select,lasso_select,reset,save", x_axis_label="feature 1", y_axis_label="feature 2",
+    )  # fmt: skip
+    areas = cells(*classifier, _around(end["limits"])) if outlined else []
+    pale = _outlines(areas) | {"color": palette[: len(areas)]}
+    regions = plot.patches("xs", "ys", source=ColumnDataSource(pale), color="color", alpha=0.15, visible=False)
+    edges = ColumnDataSource(end["edges"])
+    boundaries = plot.patches(
+        "xs", "ys", source=edges, fill_color=None, line_color="#555555", line_dash="dotted", visible=False
+    )
+
+    tile = f"display:inline-block;width:{width}px;height:{height}px;image-rendering:pixelated;background:var(--sprite) "
+    if len(names) <= MOST_ENTRIES:
+        entries, members = [*names], [np.flatnonzero(labels == j) for j in range(len(names))]
+    else:
+        entries, members = ["all classes"], [np.flatnonzero(labels < len(names))]
+    if unknown_names:
+        entries, members = [*entries, "unknown"], [*members, np.flatnonzero(labels == len(names))]
+    views = [CDSView(filter=IndexFilter(indices)) for indices in members]
+    # A class without a dot would have none in the legend, so each entry has one of its own, that is nowhere.
+    nowhere = ColumnDataSource({"x": [math.nan], "y": [math.nan]})
+    looks, dots, items = {"size": 4, "line_color": None, "nonselection_fill_alpha": 0.1}, [], []
+    for j, (entry, view) in enumerate(zip(entries, views, strict=True)):
+        looks["fill_color"] = "color" if len(names) > MOST_ENTRIES else palette[j]
+        dots.append(plot.scatter("x", "y", source=points, view=view, **looks))
+        swatch = plot.scatter("x", "y", source=nowhere, size=8, color=palette[j])
+        items.append(LegendItem(label=entry, renderers=[swatch, dots[-1]]))
+    centers = ColumnDataSource({"x": end["centers_x"], "y": end["centers_y"], "name": names})
+    rings = [
+        plot.scatter("x", "y", source=centers, size=13, fill_color=None, line_color=color, line_width=width)
+        for color, width in (("white", 4), ("black", 2))
+    ]
+    items.append(LegendItem(label="center", renderers=rings))
+    plot.add_tools(HoverTool(renderers=dots, tooltips=_tooltip(tile, height)))
+    legend = Legend(items=items, click_policy="hide", ncols=-(-len(items) // 24), spacing=0, padding=2, name="legend")
+    legend.label_text_font_size = "9pt" if len(items) <= 24 else "7pt"
+    plot.add_layout(legend, "right")
+
+    slider = Slider(
+        start=0,
+        end=max(len(frames) - 1, 1),
+        value=len(frames) - 1,
+        title="snapshot",
+        show_value=False,
+        width=260,
+        name="slider",
+    )
+    play = Toggle(label="▶ play", width=70)
+    which = RadioGroup(labels=["all images", "wrong by softmax", "wrong by nearest center"], active=0, name="which")
+    background = CheckboxGroup(
+        labels=["regions of the classifier, at the end", "cells of the nearest centers"], active=[], name="background"
+    )
+    hint = "Select by the box or the lasso: the images appear here. The legend switches classes off and on."
+    sheet, status = Div(text=hint, width=420, name="sheet"), Div(text=f"{len(kept):,} images", name="status")
+    thinned = f" {len(kept):,} of {len(images):,} images are shown." if len(kept) < len(images) else ""
+    slider.visible = play.visible = len(frames) > 1
+    background.visible = len(end["edges"]["xs"]) > 0
+    update = CustomJS(
+        args={
+            "points": points, "centers": centers, "edges": edges, "plot": plot, "regions": regions, "slider": slider,
+            "boundaries": boundaries, "play": play, "which": which, "background": background, "sheet": sheet,
+            "status": status, "hint": hint, "tile": tile.replace("inline-block", "inline-block;zoom:1.6;margin:1px"),
+            "frames": arrays, "labels": labels, "names": names, "num_classes": len(names), "members": members,
+            "views": views,
+        },
+        code=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
+    )  # fmt: skip
+    slider.js_on_change("value", update)
+    play.js_on_change("active", update)
+    which.js_on_change("active", update)
+    background.js_on_change("active", update)
+    points.selected.js_on_change("indices", update)
+
+    controls = row(
+        column(slider, row(play, status)), which, background, styles={"flex-wrap": "wrap", "gap": "4px 24px"}
+    )
+    below = row(plot, sheet, styles={"flex-wrap": "wrap"})
+    layout = column(Div(text=note + thinned, width=700), controls, below, sizing_mode="stretch_width")
+    buffer = io.BytesIO()
+    sprite.save(buffer, "png", optimize=True)
+    template = "{% block postamble %}" + _SPRITE + "{% endblock %}"  # Bokeh's own page is what it extends
+    more = {"sprite": base64.b64encode(buffer.getvalue()).decode()}
+    title = end["title"].partition("\n")[0]
+    return file_html(layout, INLINE, title, template=template, template_variables=more)
+
+
+# A data URL of some megabytes in a CSS variable stays blank, without an error; a Blob's URL does not.
+_SPRITE = """
+<style>body { margin: 8px; font-family: sans-serif; }</style>
+<script id="sprite" type="text/plain">{{ sprite }}</script>
+<script>
+  const bytes = Uint8Array.from(atob(document.getElementById("sprite").textContent), c => c.charCodeAt(0))
+  const url = URL.createObjectURL(new Blob([bytes], {type: "image/png"}))
+  document.documentElement.style.setProperty("--sprite", `url(${url})`)
+</script>
+"""
+
+
+def _tooltip(tile: str, height: int) -> str:
+    return f"""
+<div style="display:flex;gap:8px;align-items:center">
+  <span style="{tile}@sprite;zoom:{max(1, round(112 / height))}"></span>
+  <div>
+    <b>@name</b><br>by softmax @predicted<br>nearest center @nearest<br>
+    distances: own @own{{0.000}}, nearest @near{{0.000}}<br>image @index
+  </div>
+</div>"""
+
+
+def _kept_and_sprite(images: np.ndarray, first: int) -> tuple[np.ndarray, Image.Image]:
+    """[K] ascending indices of the images that a page has room for, with the `first` ones, and all of them in one."""
+    count = min(len(images), MOST_IMAGES)
+    while True:
+        rest = np.random.default_rng(0).permutation(np.arange(min(first, count), len(images)))
+        kept = np.sort(np.concatenate([np.arange(min(first, count)), rest[: count - min(first, count)]]))
+        height, width = (min(MOST_SIDE, side) for side in images.shape[1:3])
+        sheet = Image.new("RGB" if images.ndim == 4 else "L", (COLUMNS * width, -(-count // COLUMNS) * height))
+        for at, i in enumerate(kept):
+            image = Image.fromarray(images[i])
+            image = image if image.size == (width, height) else image.resize((width, height))
+            sheet.paste(image, (at % COLUMNS * width, at // COLUMNS * height))
+        buffer = io.BytesIO()
+        sheet.save(buffer, "png")
+        if buffer.tell() <= MOST_BYTES:
+            return kept, sheet
+        count = math.floor(0.9 * count * MOST_BYTES / buffer.tell())
+
+
+def _as_arrays(frame: Frame, kept: np.ndarray, outlined: bool) -> dict[str, object]:
+    """What explorer.js needs of a frame; the cells of the centers if they are to be `outlined`."""
+    panel = frame.panel
+    features = panel.features if panel.unknown is None else np.concatenate([panel.features, panel.unknown])
+    small, limits = np.min_scalar_type(len(panel.class_names)), limits_of([panel])
+    return {
+        "x": features[kept, 0].astype(np.float32),
+        "y": features[kept, 1].astype(np.float32),
+        "predicted": frame.predictions[kept].astype(small),
+        "nearest": frame.nearest[kept].astype(small),
+        "own": frame.own_distance[kept].astype(np.float32),
+        "near": frame.nearest_distance[kept].astype(np.float32),
+        "centers_x": panel.centers[:, 0].astype(np.float32),
+        "centers_y": panel.centers[:, 1].astype(np.float32),
+        "edges": _outlines(nearest_cells(panel.centers, _around(limits)) if outlined else []),
+        "limits": limits,
+        "title": panel.title,
+    }
+
+
+def _outlines(polygons: Sequence[np.ndarray]) -> dict[str, list[list[float]]]:
+    """The corners of polygons as the columns of a source."""
+    return {"xs": [p[:, 0].tolist() for p in polygons], "ys": [p[:, 1].tolist() for p in polygons]}
+
+
+def _around(limits: Limits) -> Limits:
+    """Three times the limits, for those who zoom out."""
+    x0, x1, y0, y1 = limits
+    return 2 * x0 - x1, 2 * x1 - x0, 2 * y0 - y1, 2 * y1 - y0
