@@ -28,6 +28,7 @@ CONFIG_NAME = r"\w[\w.+=-]*"  # of a config file, without .yaml; not of an edito
 PICTURES = (
     *(f"clusters_{split}.{format}" for split in SPLITS for format in ("png", "pdf", "svg")),
     "animation.gif",
+    "explorer.html",
 )
 MANY_CLASSES = 100  # with more the confusion matrices get files of their own
 

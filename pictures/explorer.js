@@ -29,7 +29,8 @@ if (cb_obj === play) {
   const named = ids => Array.from({length: rows}, (_, i) => i < shown ? names[ids[i]] : "")
   if (cb_obj === slider) {
     points.data = {
-      ...points.data, x: padded(frame.x), y: padded(frame.y), own: padded(frame.own), near: padded(frame.near),
+      ...points.data, x: padded(frame.x), y: padded(frame.y), near: padded(frame.near),
+      own: Array.from({length: rows}, (_, i) => i < shown && !isNaN(frame.own[i]) ? frame.own[i].toFixed(3) : "none"),
       predicted: named(frame.predicted), nearest: named(frame.nearest),
     }
     centers.data = {...centers.data, x: frame.centers_x, y: frame.centers_y}

@@ -82,7 +82,8 @@ def page(
     outlined = classifier is not None and len(names) <= MOST_ENTRIES
     end = _as_arrays(frames[-1], kept, outlined)
     points = ColumnDataSource({
-        "x": end["x"], "y": end["y"], "own": end["own"], "near": end["near"],
+        "x": end["x"], "y": end["y"], "near": end["near"],
+        "own": ["none" if math.isnan(own) else f"{own:.3f}" for own in end["own"]],
         "name": [shown_names[i] for i in kept],
         "predicted": [names[j] for j in end["predicted"]], "nearest": [names[j] for j in end["nearest"]],
         "index": kept,
@@ -91,9 +92,10 @@ def page(
     }, name="points")  # fmt: skip
     arrays = [*(_as_arrays(frame, kept[kept < len(frame.predictions)], outlined) for frame in frames[:-1]), end]
 
+    # Room for any tick label: where the legend is moved, Bokeh leaves its entries without their dots.
     plot = figure(
-        frame_width=SIDE, frame_height=SIDE, output_backend="webgl", title=end["title"], name="plot",
-        x_range=tuple(end["limits"][:2]), y_range=tuple(end["limits"][2:]), active_scroll="wheel_zoom",
+        frame_width=SIDE, frame_height=SIDE, min_border_left=85, output_backend="webgl", title=end["title"],
+        name="plot", x_range=tuple(end["limits"][:2]), y_range=tuple(end["limits"][2:]), active_scroll="wheel_zoom",
         tools="pan,wheel_zoom,box_select,lasso_select,reset,save", x_axis_label="feature 1", y_axis_label="feature 2",
     )  # fmt: skip
     areas = cells(*classifier, _around(end["limits"])) if outlined else []
@@ -126,7 +128,7 @@ def page(
         for color, width in (("white", 4), ("black", 2))
     ]
     items.append(LegendItem(label="center", renderers=rings))
-    plot.add_tools(HoverTool(renderers=dots, tooltips=_tooltip(tile, height)))
+    plot.add_tools(HoverTool(renderers=dots, tooltips=_tooltip(tile, height), limit=1))
     legend = Legend(items=items, click_policy="hide", ncols=-(-len(items) // 24), spacing=0, padding=2, name="legend")
     legend.label_text_font_size = "9pt" if len(items) <= 24 else "7pt"
     plot.add_layout(legend, "right")
@@ -140,7 +142,7 @@ def page(
         width=260,
         name="slider",
     )
-    play = Toggle(label="▶ play", width=70)
+    play = Toggle(label="▶ play", width=70, name="play")
     which = RadioGroup(labels=["all images", "wrong by softmax", "wrong by nearest center"], active=0, name="which")
     background = CheckboxGroup(
         labels=["regions of the classifier, at the end", "cells of the nearest centers"], active=[], name="background"
@@ -197,7 +199,7 @@ def _tooltip(tile: str, height: int) -> str:
   <span style="{tile}@sprite;zoom:{max(1, round(112 / height))}"></span>
   <div>
     <b>@name</b><br>by softmax @predicted<br>nearest center @nearest<br>
-    distances: own @own{{0.000}}, nearest @near{{0.000}}<br>image @index
+    distances: own @own, nearest @near{{0.000}}<br>image @index
   </div>
 </div>"""
 
