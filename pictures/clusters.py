@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import rc_context, rcParamsDefault
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -50,12 +50,12 @@ class Panel(NamedTuple):
 
 
 def colors(num_classes: int) -> list[str]:
-    """A color a class: COLORS, and for more classes colorcet's palette of 256 distinct ones, over and over."""
+    """A color a class, #rrggbb: COLORS, and for more classes colorcet's palette of 256 distinct ones, over and over."""
     if num_classes <= len(COLORS):
         return list(COLORS)
     from colorcet import glasbey_bw_minc_20
 
-    return list(itertools.islice(itertools.cycle(glasbey_bw_minc_20), num_classes))
+    return [to_hex(color) for color in itertools.islice(itertools.cycle(glasbey_bw_minc_20), num_classes)]
 
 
 def check(panel: Panel) -> None:
