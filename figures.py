@@ -187,7 +187,8 @@ def panel(path: Path, config: Config, shown: str, advice: str, plane_from: Path 
             title += f"\n2 principal components of {view.features.shape[1]}: {share:.0%} of the variance"
         names = view.class_names or CLASS_NAMES[config.dataset]
         points, centers = in_the_plane(view.features, plane), in_the_plane(view.centers, plane)
-        checked = clusters.Panel(points, view.labels, centers, names, title)
+        axis = "feature" if plane is None else "principal component"
+        checked = clusters.Panel(points, view.labels, centers, names, title, axis=axis)
         clusters.check(checked)
     return checked
 

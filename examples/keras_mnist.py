@@ -1,6 +1,6 @@
 """Center loss in Keras: five epochs of MNIST with two features, and how many test images their nearest center finds.
 
-    python examples/keras_mnist.py [EPOCHS] [DATASET]
+python examples/keras_mnist.py [EPOCHS] [DATASET]
 """
 
 import os

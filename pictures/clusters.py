@@ -47,6 +47,13 @@ class Panel(NamedTuple):
     class_names: tuple[str, ...]  # C of them
     title: str  # may have several lines, and mathtext between dollar signs
     unknown: np.ndarray | None = None  # [M, 2] float, features of images of other classes, if they are to be shown
+    axis: str = "feature"  # what the two coordinates are called, with a number behind it
+
+
+def center_marker(num_classes: int, size: float) -> dict[str, object]:
+    """How a center is drawn: a ring, `size` points wide; of many classes a dot, since rings would hide the clusters."""
+    many = {"linestyle": "none", "marker": ".", "color": "black", "markersize": size / 3, "markeredgewidth": 0}
+    return CENTER_MARKER | {"markersize": size, "markeredgewidth": 1} if num_classes <= MOST_NAMED else many
 
 
 def colors(num_classes: int) -> list[str]:
@@ -124,8 +131,8 @@ def figure(panels: list[Panel], *, limits: Limits | None = None, arranged: np.nd
         corner = np.array([0.6 + column * across, 0.5 + (rows - 1 - row) * down])
         axes = drawn.add_axes((*corner / page, *inches / page))
         _draw(axes, panel, its_limits, inches, panel.centers if arranged is None else arranged)
-        axes.set_xlabel("feature 1" if number + columns >= len(panels) else None, fontsize=9)
-        axes.set_ylabel("feature 2" if column == 0 else None, fontsize=9)
+        axes.set_xlabel(f"{panel.axis} 1" if number + columns >= len(panels) else None, fontsize=9)
+        axes.set_ylabel(f"{panel.axis} 2" if column == 0 else None, fontsize=9)
     _add_legend(drawn, panels, left=(columns * across + 0.2) / page[0])
     return drawn
 
@@ -189,7 +196,7 @@ def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged
     axes.scatter(*features[order].T, c=np.array(colors(len(centers)))[labels[order]], gid="points", **drawing)
     present = np.unique(labels)  # a class without an image has no name, and its center says nothing
     names, centers, arranged = np.array(panel.class_names)[present], centers[present], np.asarray(arranged)[present]
-    axes.plot(*centers.T, markersize=3.5 * size, markeredgewidth=1, **CENTER_MARKER, gid="centers")
+    axes.plot(*centers.T, **center_marker(len(panel.class_names), 3.5 * size), gid="centers")
     if len(present) > MOST_NAMED:
         return
 
@@ -228,7 +235,7 @@ def _add_legend(drawn: Figure, panels: list[Panel], left: float) -> None:
         handles, names = [*handles, Line2D([], [], color="0.6", **dot)], [*names, "unknown"]
     title = "class" if num_classes <= MOST_IN_LEGEND else f"{num_classes:,} classes"
     legend = drawn.legend(
-        [*handles, Line2D([], [], markersize=6, **CENTER_MARKER)], [*names, "center"], title=title,
+        [*handles, Line2D([], [], **center_marker(num_classes, 6))], [*names, "center"], title=title,
         loc="center left", bbox_to_anchor=(left, 0.5), fontsize=8, title_fontsize=8, frameon=False, handletextpad=0.2,
     )  # fmt: skip
     for text in legend.get_texts():

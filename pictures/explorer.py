@@ -96,7 +96,8 @@ def page(
     plot = figure(
         frame_width=SIDE, frame_height=SIDE, min_border_left=85, output_backend="webgl", title=end["title"],
         name="plot", x_range=tuple(end["limits"][:2]), y_range=tuple(end["limits"][2:]), active_scroll="wheel_zoom",
-        tools="pan,wheel_zoom,box_select,lasso_select,reset,save", x_axis_label="feature 1", y_axis_label="feature 2",
+        tools="pan,wheel_zoom,box_select,lasso_select,reset,save",
+        x_axis_label=f"{last.axis} 1", y_axis_label=f"{last.axis} 2",
     )  # fmt: skip
     areas = cells(*classifier, _around(end["limits"])) if outlined else []
     pale = _outlines(areas) | {"color": palette[: len(areas)]}
