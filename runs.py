@@ -76,6 +76,11 @@ def snapshots(folder: Path) -> dict[int, Path]:
     return {int(name[:9]): folder / "snapshots" / name for name in names if re.fullmatch(r"[0-9]{9}\.npz", name)}
 
 
+def events_path(folder: Path, split: str) -> Path:
+    """The folder of TensorBoard's event files of the "train" or the "validation" split in a run's folder."""
+    return folder / split
+
+
 def write_features(path: Path, features: Features) -> None:
     """Writes an npz file, whole; its arrays are called as the fields."""
     arrays = {name: value for name, value in features._asdict().items() if value is not None and np.size(value)}

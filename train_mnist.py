@@ -33,7 +33,7 @@ from running.run_folder import RunFolderError, TableFile, create, locked
 from running.session import open_session
 from running.signals import Stopped, StopSignals
 from running.streams import outlive_readers
-from training_graph import TrainGraph, build_graph, misfit
+from training_graph import TAGS, TrainGraph, build_graph, misfit
 
 PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own before step 200
 WATCHED = 2000  # test images in each snapshot
@@ -80,7 +80,8 @@ def train(
             evaluation, cross_entropy = evaluate(session, graph, splits.validation)
             row = {"cross_entropy": cross_entropy} | metrics.accuracies(*evaluation[:4])
             validation_rows.append({"step": step} | row)
-            hooks.write_events(checkpoint_folder, step, "validation", row)
+            tagged = {TAGS[name]: value for name, value in row.items()}
+            hooks.write_events(runs.events_path(run_folder, "validation"), step, tagged)
             by_softmax, by_center = row["accuracy"], row["accuracy_nearest_center"]
             print(f"step {step}: validation {by_softmax:.2%} by softmax, {by_center:.2%} by nearest center", flush=True)
         if step in snapshot_steps:
@@ -93,12 +94,13 @@ def train(
     watchers = [
         hooks.PatienceHook(graph.scalars, lambda values: collapse(values, num_classes), PATIENCE),
         hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
+        hooks.EventsHook(runs.events_path(run_folder, "train"), start.step, config.log_every_steps, config.steps),
         hooks.StopHook(signals),
         progress,
     ]
-    every = config.checkpoint_every_steps, config.log_every_steps
+    every = config.checkpoint_every_steps
     with signals.deferred():
-        with progress, open_session(checkpoint_folder, start, graph.saver, graph.scalars, watchers, *every) as session:
+        with progress, open_session(checkpoint_folder, start, graph.saver, graph.scalars, watchers, every) as session:
             look(start.step, session.raw_session())
             for step, index in zip(range(start.step, config.steps), order, strict=False):  # the order has no end
                 images = shifted(splits.train.images[index], config.augment_shift, config.seed, step)

@@ -14,6 +14,13 @@ from running import schedules
 from update_centers import update_centers_in_graph, update_centers_op
 
 CHECKPOINTS_KEPT = 3
+TAGS = {  # TensorBoard's, by the names of metrics.csv and validation.csv
+    "loss": "loss/total", "cross_entropy": "loss/cross_entropy", "center_loss": "loss/center_loss",
+    "accuracy": "accuracy/softmax", "accuracy_nearest_center": "accuracy/nearest_center",
+    "center_loss_weight": "schedule/center_loss_weight", "learning_rate": "schedule/learning_rate",
+    "center_shift": "centers/shift", "center_distance": "centers/distance", "feature_spread": "features/spread",
+    "feature_scale": "features/scale",
+}  # fmt: skip
 LARGE_CENTERS = 250_000  # C · D: with more, py_func's copies cost above 0.3 ms a step (docs/performance.md, row 8)
 
 
@@ -50,7 +57,8 @@ def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) 
     step = tf.train.get_or_create_global_step().read_value()
     scaled = scale(cropped(images, config.crop), config.input_range)
 
-    x, logits = tower(scaled, config, num_classes, training=True)
+    with tf.name_scope("training"):
+        x, logits = tower(scaled, config, num_classes, training=True)
     centers = tf.get_variable(
         "centers", [num_classes, config.feature_width], initializer=tf.zeros_initializer(), trainable=False
     )
@@ -60,10 +68,13 @@ def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) 
     own_c = tf.gather(c, labels)  # [B, D], the c_{y_i}
 
     # Eq. 5: L = L_S + lambda · L_C
-    l_s = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
-    l_c = center_loss_naive(x, labels, c, num_classes) if config.center_loss == "naive" else center_loss(x, labels, c)
-    if config.center_loss_reduction == "mean":
-        l_c /= tf.cast(tf.shape(labels)[0], tf.float32)
+    with tf.name_scope("cross_entropy"):
+        l_s = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+    with tf.name_scope("center_loss"):
+        naive = config.center_loss == "naive"
+        l_c = center_loss_naive(x, labels, c, num_classes) if naive else center_loss(x, labels, c)
+        if config.center_loss_reduction == "mean":
+            l_c /= tf.cast(tf.shape(labels)[0], tf.float32)
     lambda_ = schedules.warm_up(
         step, config.center_loss_weight, config.center_loss_warmup_steps, config.center_loss_warmup_power
     )
@@ -72,10 +83,11 @@ def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) 
     # Eq. 4 stands beside the optimizer, as in the blog, and not behind it. The loss and the update see the features
     # and centers from before the step, whichever of the two assignments runs first. Both use one forward pass. With
     # py_func both use one read of the centers. With in_graph the update waits until all readers have read.
-    if in_graph:
-        center_update, moves = move_in_graph(centers, own_c, x, labels, config.center_alpha, readers=[l_c, own_c])
-    else:
-        center_update, moves = move_by_py_func(centers, c, x, labels, config.center_alpha)
+    with tf.name_scope("center_update"):
+        if in_graph:
+            center_update, moves = move_in_graph(centers, own_c, x, labels, config.center_alpha, readers=[l_c, own_c])
+        else:
+            center_update, moves = move_by_py_func(centers, c, x, labels, config.center_alpha)
 
     rate = schedules.learning_rate(
         step,
@@ -103,7 +115,8 @@ def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) 
     }
     summarize(scalars, x)
 
-    evaluated = tower(scaled, config, num_classes, training=False)
+    with tf.name_scope("evaluation"):
+        evaluated = tower(scaled, config, num_classes, training=False)
     return TrainGraph(
         images=images,
         labels=labels,
@@ -215,7 +228,7 @@ def summarize(scalars: dict[str, tf.Tensor], features: tf.Tensor) -> None:
     """TensorBoard's summaries of a training step."""
     for name, value in scalars.items():
         if name != "step":
-            tf.summary.scalar(f"training/{name}", value)
+            tf.summary.scalar(TAGS[name], value)
     # A NaN in a histogram would end the session before the finite check can say what happened.
     finite = tf.where_v2(tf.math.is_finite(features), features, tf.zeros_like(features))
-    tf.summary.histogram("training/features", finite)
+    tf.summary.histogram("features", finite)

@@ -199,7 +199,37 @@ class StopHook(tf.train.SessionRunHook):
             run_context.request_stop()
 
 
-def write_events(folder: Path, step: int, scope: str, values: Mapping[str, float]) -> None:
-    """Adds `values`, tagged `<scope>/<name>`, to the event file that this process's session writes in `folder`."""
-    tagged = [tf.Summary.Value(tag=f"{scope}/{name}", simple_value=value) for name, value in values.items()]
-    tf.summary.FileWriterCache.get(str(folder)).add_summary(tf.Summary(value=tagged), step)
+class EventsHook(tf.train.SessionRunHook):
+    """Writes the graph, and its summaries every `every_steps` and at `last_step`, to an event file for TensorBoard.
+
+    Make it before the graph is finalized and after its summaries.
+    """
+
+    def __init__(self, folder: Path, first_step: int, every_steps: int, last_step: int) -> None:
+        self._folder, self._step, self._every_steps, self._last_step = folder, first_step, every_steps, last_step
+        self._summaries = tf.summary.merge_all()
+
+    def after_create_session(self, session, coord):
+        self._writer = tf.summary.FileWriterCache.get(str(self._folder))  # which writes the default graph first
+        # TensorBoard then leaves out what an earlier session wrote of the steps that are taken again.
+        self._writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), self._step)
+
+    def before_run(self, run_context):
+        self._step += 1
+        due = self._step % self._every_steps == 0 or self._step == self._last_step
+        return tf.train.SessionRunArgs(self._summaries if due else None)
+
+    def after_run(self, run_context, run_values):
+        if run_values.results is not None:
+            self._writer.add_summary(run_values.results, self._step)
+
+    def end(self, session):
+        self._writer.flush()
+
+
+def write_events(folder: Path, step: int, values: Mapping[str, float]) -> None:
+    """Adds `values` by their tags to the event file of this process in `folder`."""
+    tagged = [tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+    writer = tf.summary.FileWriterCache.get(str(folder))
+    writer.add_summary(tf.Summary(value=tagged), step)
+    writer.flush()

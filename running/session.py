@@ -23,9 +23,8 @@ def open_session(
     scalars: Scalars,
     hooks: list[tf.train.SessionRunHook],
     save_every_steps: int,
-    summary_every_steps: int,
 ) -> Session:
-    """A session on the default graph; event files and checkpoints go to `folder`.
+    """A session on the default graph; checkpoints go to `folder`.
 
     The caller names the checkpoint to start from. A session that searches for one itself starts silently at step 0 if
     it finds none. In each step the saver runs after `hooks`, so that all checks and table rows are done before the
@@ -38,7 +37,6 @@ def open_session(
         scalars: of a step, checked first after each.
         hooks: what else rides along.
         save_every_steps: steps between checkpoints; the first and the last step are saved too.
-        summary_every_steps: steps between summaries in the event file.
     """
     variables, losses = tf.global_variables(), FiniteHook(scalars)
     restore = None
@@ -56,5 +54,4 @@ def open_session(
         save_graph_def=False,
     )
     scaffold = tf.train.Scaffold(saver=saver, init_fn=restore)
-    summaries = tf.train.SummarySaverHook(summary_every_steps, output_dir=str(folder), scaffold=scaffold)
-    return Session([summaries, losses, *hooks, saving], scaffold)
+    return Session([losses, *hooks, saving], scaffold)

@@ -64,7 +64,7 @@ def presets(root: Path):
     from config import parse_command_line
 
     for path in sorted((root / "configs").rglob("*.yaml")):
-        if path.parent.name not in ("long", "open_set", "lambda_alpha"):
+        if path.parent.name not in ("long", "open_set"):
             name = str(path.relative_to(root / "configs").with_suffix(""))
             yield name, parse_command_line(["--config", str(path)]).config
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,7 +47,6 @@ class Toy:
             self.scalars,
             riding,
             save_every_steps=save_steps,
-            summary_every_steps=100,
         )
         done = 0
         with opened as running:
@@ -283,14 +283,32 @@ def test_progress_is_a_bar_on_a_terminal_and_keeps_its_step_at_80_columns(monkey
 # --- events
 
 
-def test_events_join_the_file_of_the_session(tmp_path):
-    tf.summary.FileWriterCache.get(str(tmp_path))
-    hooks.write_events(tmp_path, 7, "validation", {"accuracy": 0.5, "cross_entropy": 1.25})
-    tf.summary.FileWriterCache.get(str(tmp_path)).flush()
-    (file,) = tmp_path.glob("events.*")
-    seen = {
+def events(folder: Path) -> dict[tuple[int, str], float]:
+    """What the event files in a folder hold, by step and tag."""
+    return {
         (event.step, value.tag): value.simple_value
+        for file in folder.glob("events.*")
         for event in tf.train.summary_iterator(str(file))
         for value in event.summary.value
     }
-    assert seen == {(7, "validation/accuracy"): 0.5, (7, "validation/cross_entropy"): 1.25}
+
+
+def test_events_hold_the_last_step_and_every_so_many(tmp_path):
+    with tf.Graph().as_default():
+        step = tf.train.get_or_create_global_step()
+        tf.summary.scalar("loss/total", tf.cast(step, tf.float32))
+        count = tf.assign_add(step, 1)
+        hook = hooks.EventsHook(tmp_path / "train", first_step=10, every_steps=4, last_step=18)
+        with tf.train.SingularMonitoredSession([hook]) as session:
+            session.raw_session().run(step.initializer)
+            for _ in range(8):
+                session.run(count)
+    assert [step for step, tag in events(tmp_path / "train") if tag == "loss/total"] == [12, 16, 18]
+    files = list((tmp_path / "train").glob("events.*"))
+    logs = [event for file in files for event in tf.train.summary_iterator(str(file)) if event.graph_def]
+    assert len(logs) == 1
+
+
+def test_events_of_validation_are_in_a_folder_of_their_own(tmp_path):
+    hooks.write_events(tmp_path / "validation", 7, {"accuracy/softmax": 0.5, "loss/cross_entropy": 1.25})
+    assert events(tmp_path / "validation") == {(7, "accuracy/softmax"): 0.5, (7, "loss/cross_entropy"): 1.25}
