@@ -1,5 +1,7 @@
 """Pictures of runs, drawn from the files of their folders: cluster plots, one subplot a run or several, animations."""
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +10,9 @@ import numpy as np
 import metrics
 import runs
 from config import Config
-from mnist_data import CLASS_NAMES, divide, fingerprint, load
-from pictures import animation, clusters
-from running.run_folder import RunFolderError, write_bytes
+from mnist_data import CLASS_NAMES, Dataset, Splits, divide, fingerprint, load
+from pictures import animation, clusters, diagnostics
+from running.run_folder import RunFolderError, read_table, write_bytes
 
 DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}
 
@@ -57,6 +59,97 @@ def draw(
     return paths
 
 
+def diagnose(run_folder: Path, what: str, split: str, *, format: str = "png", out: Path | None = None) -> list[Path]:
+    """Writes one picture of a run: `<what>_<split>.<format>`, or `curves.<format>`.
+
+    Args:
+        run_folder: as for `draw`.
+        what: "regions", "confusion", "distances" or "curves".
+        split: of the first three, "train" or "test".
+        format: "png", "pdf" or "svg".
+        out: folder for the picture; None is the run's own.
+
+    Raises:
+        RunFolderError: as `draw`.
+        ValueError: if regions are asked for of features that are wider than 2.
+    """
+    panel = run_panel(run_folder, split)
+    view = runs.read_features(runs.features_path(run_folder, split))
+    name = f"{what}_{split}"
+    if what == "regions":
+        if view.features.shape[1] > 2:
+            raise ValueError(f"regions: {run_folder} has {view.features.shape[1]} features; regions are drawn of 2")
+        classifier, wrong = (view.classifier_weights, view.classifier_bias), view.predictions != view.labels
+        drawn = clusters.figure([panel._replace(classifier=classifier, wrong=wrong)])
+    elif what == "confusion":
+        counts = metrics.split_metrics(*view[:4])["confusion"].toarray()
+        drawn = diagnostics.confusion(counts, panel.class_names, panel.title)
+    elif what == "distances":
+        drawn = diagnostics.distances(
+            *metrics.own_and_other(view.features, view.labels, view.centers),
+            view.labels, panel.class_names, panel.title,
+        )  # fmt: skip
+    else:
+        name = what
+        tables = [columns(run_folder / f"{table}.csv") for table in ("metrics", "validation")]
+        drawn = diagnostics.curves(*tables, panel.title)
+    return [_written(drawn, out or run_folder, f"{name}.{format}")]
+
+
+def columns(table: Path) -> dict[str, np.ndarray]:
+    """The columns of a run's table; none if there is no such file."""
+    rows = read_table(table) if table.is_file() else []
+    return {name: np.array([float(row[name]) for row in rows]) for name in (rows[0] if rows else ())}
+
+
+def outliers(run_folder: Path, count: int, data_dir: str | None = None, *, out: Path | None = None) -> list[Path]:
+    """Writes outliers.png and outliers.csv: the test images that are farther from their center than from another.
+
+    The first are those of which the distance to the own center exceeds that to the nearest other one the most.
+
+    Args, raises: as `explore`; `count` images, or all if there are fewer.
+    """
+    panel, splits, _ = _with_images(run_folder, data_dir)
+    view = runs.read_features(runs.features_path(run_folder, "test"))
+    own, other = metrics.own_and_other(view.features, view.labels, view.centers)
+    worst = np.argsort(other - own, kind="stable")[:count]
+    names, predicted = view.class_names or panel.class_names, view.predictions
+    rows = [
+        {"image": view.index[i], "label": names[view.labels[i]], "prediction": names[predicted[i]],
+         "own_distance": f"{own[i]:.6g}", "other_distance": f"{other[i]:.6g}"}
+        for i in worst
+    ]  # fmt: skip
+    captions = [
+        f"{row['label']}, by softmax {row['prediction']}\n{own[i]:.2f} and {other[i]:.2f}"
+        for row, i in zip(rows, worst, strict=True)
+    ]
+    title = f"{panel.title}\ndistance to the own center and to the nearest other one"
+    drawn = diagnostics.captioned(splits.test.images[worst], captions, title)
+    target = out or run_folder
+    path = _written(drawn, target, "outliers.png")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(target / "outliers.csv", text.getvalue().encode())
+    return [path, target / "outliers.csv"]
+
+
+def _with_images(run_folder: Path, data_dir: str | None) -> tuple[clusters.Panel, Splits, Dataset]:
+    """The test panel of a finished run, and the images it was made from; raises as `explore`."""
+    config, panel = runs.read_settings(run_folder), run_panel(run_folder, "test")
+    data = load(config.dataset, data_dir or config.data_dir, transpose=config.transpose_images)
+    runs.check_data(run_folder, fingerprint(data), data.source)
+    return panel, divide(data, config.validation_fraction, config.split_seed, config.unknown_classes), data
+
+
+def _written(drawn, folder: Path, name: str) -> Path:
+    content = clusters.encoded(drawn, name.rpartition(".")[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / name, content)
+    return folder / name
+
+
 def animate(run_folder: Path, *, out: Path | None = None) -> list[Path]:
     """Writes `animation.gif`, one run's snapshots in motion, to `out` or the run's folder; raises as `draw`."""
     content = animation.gif(snapshot_panels(run_folder))
@@ -89,18 +182,14 @@ def explore(run_folder: Path, data_dir: str | None = None, *, out: Path | None =
     """
     from pictures import explorer  # here, since Bokeh takes a second to import
 
-    config, path = runs.read_settings(run_folder), runs.features_path(run_folder, "test")
-    panel = run_panel(run_folder, "test")
-    data = load(config.dataset, data_dir or config.data_dir, transpose=config.transpose_images)
-    runs.check_data(run_folder, fingerprint(data), data.source)
-    splits = divide(data, config.validation_fraction, config.split_seed, config.unknown_classes)
-    view, others = runs.read_features(path), []
+    panel, splits, data = _with_images(run_folder, data_dir)
+    view, others = runs.read_features(runs.features_path(run_folder, "test")), []
     for snapshot, shown in zip(runs.snapshots(run_folder).values(), snapshot_panels(run_folder), strict=True):
         seen = runs.read_features(snapshot)
         if seen.step < view.step:
             others.append(explorer_frame(shown, seen))
     unknown_names, note = [], ""
-    if config.unknown_classes:
+    if panel.unknown is not None:
         more = runs.read_features(runs.features_path(run_folder, "unknown"))
         view = view._replace(
             features=np.concatenate([view.features, more.features]),

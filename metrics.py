@@ -25,6 +25,18 @@ def nearest_centers(features: np.ndarray, centers: np.ndarray) -> tuple[np.ndarr
     return pairwise_distances_argmin_min(features.astype(np.float64), centers.astype(np.float64))
 
 
+def own_and_other(features: np.ndarray, labels: np.ndarray, centers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[N] and [N] float64: how far each of the [N, D] features is from its own center, and from the nearest other."""
+    from sklearn.metrics import pairwise_distances_chunked
+
+    def least(part: np.ndarray, start: int) -> np.ndarray:
+        part[np.arange(len(part)), labels[start : start + len(part)]] = np.inf
+        return part.min(axis=1)
+
+    others = pairwise_distances_chunked(features.astype(np.float64), centers.astype(np.float64), reduce_func=least)
+    return np.linalg.norm(features.astype(np.float64) - centers[labels], axis=1), np.concatenate(list(others))
+
+
 def class_means(features: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """[C, D] float64: the mean feature of each class; NaN for a class without an image."""
     means = np.full((num_classes, features.shape[1]), np.nan)

@@ -26,7 +26,15 @@ SPLITS = ("train", "test")
 CONFIG_NAME = r"\w[\w.+=-]*"  # of a config file, without .yaml; not of an editor's or a sync client's copy
 # The pictures that are written to a run's folder.
 PICTURES = (
-    *(f"clusters_{split}.{format}" for split in SPLITS for format in ("png", "pdf", "svg")),
+    *(
+        f"{what}_{split}.{format}"
+        for what in ("clusters", "regions", "confusion", "distances")
+        for split in SPLITS
+        for format in ("png", "pdf", "svg")
+    ),
+    *(f"curves.{format}" for format in ("png", "pdf", "svg")),
+    "outliers.png",
+    "outliers.csv",
     "animation.gif",
     "explorer.html",
 )

@@ -14,10 +14,13 @@ if __name__ == "__main__":
 
 import figures
 import runs
+from config import PositiveCount
 from mnist_data import DataError
 from running.command_line import Parser, folder
 from running.run_folder import RunFolderError
 from running.streams import outlive_readers
+
+WHAT = ("clusters", "regions", "confusion", "distances", "curves")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,30 +34,49 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=str, help="folder for the files; default: the run's own, outputs for several runs"
     )
+    parser.add_argument(
+        "--what", type=str, default="clusters",
+        help="some of clusters,regions,confusion,distances,curves; of several runs clusters alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--outliers",
+        type=PositiveCount | None,
+        metavar="N",
+        help="only outliers.png, the N worst test images of one run",
+    )
     parser.add_argument("--animate", action="store_true", help="only animation.gif, of one run; ignores all but --out")
     parser.add_argument("--html", action="store_true", help="only explorer.html, of one run; ignores all but --out")
-    parser.add_argument("--data_dir", type=str, help="for --html, where the run's data are; default: as in the run")
+    parser.add_argument("--data_dir", type=str, help="of the run's data, for --html and --outliers")
     options = parser.parse_args(arguments)
 
     try:
         folders = [folder("runs", run) for run in options.runs]
         out = folder("--out", options.out) if options.out else None
-        if not options.animate and not options.html:
-            written = figures.draw(
-                folders,
-                splits=runs.SPLITS if options.split == "both" else (options.split,),
-                common_scale=options.common_scale,
-                limits=options.limits and tuple(options.limits),
-                format=options.format,
-                out=out,
-            )
-        elif len(folders) > 1:
-            option = "--html" if options.html else "--animate"
+        what = options.what.split(",")
+        if unknown := set(what) - set(WHAT):
+            raise ValueError(f"--what: expected some of {','.join(WHAT)}, got {','.join(sorted(unknown))}")
+        alone = {"--animate": options.animate, "--html": options.html, "--outliers": options.outliers}
+        alone |= {"--what": what != ["clusters"]}
+        if len(folders) > 1 and any(alone.values()):
+            option = next(name for name, given in alone.items() if given)
             raise ValueError(f"{option}: expected one run, got {len(folders)}; do one after the other")
-        elif options.html:
+        splits = runs.SPLITS if options.split == "both" else (options.split,)
+        written = []
+        if options.html:
             written = figures.explore(folders[0], options.data_dir, out=out)
-        else:
+        elif options.outliers:
+            written = figures.outliers(folders[0], options.outliers, options.data_dir, out=out)
+        elif options.animate:
             written = figures.animate(folders[0], out=out)
+        else:
+            for one in what:
+                if one == "clusters":
+                    limits = options.limits and tuple(options.limits)
+                    looks = {"common_scale": options.common_scale, "limits": limits, "format": options.format}
+                    written += figures.draw(folders, splits=splits, out=out, **looks)
+                else:
+                    for split in splits if one != "curves" else splits[:1]:
+                        written += figures.diagnose(folders[0], one, split, format=options.format, out=out)
     except (RunFolderError, DataError, ValueError, OSError) as error:
         advice = "; choose another folder with --out" if isinstance(error, OSError) else ""
         print(f"visualize.py: {error}{advice}", file=sys.stderr)

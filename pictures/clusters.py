@@ -20,6 +20,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
+from pictures.cells import cells, nearest_cells
+
 # Found by a search for ten colors that stay far apart in normal vision and under simulated color blindness, none
 # too pale for a small point on white. CIELAB distance of the closest pair: normal 29, deuteranopia 25,
 # protanopia 24, tritanopia 17; of matplotlib's default ten: 28, 7, 5, 15.
@@ -48,6 +50,8 @@ class Panel(NamedTuple):
     title: str  # may have several lines, and mathtext between dollar signs
     unknown: np.ndarray | None = None  # [M, 2] float, features of images of other classes, if they are to be shown
     axis: str = "feature"  # what the two coordinates are called, with a number behind it
+    classifier: tuple[np.ndarray, np.ndarray] | None = None  # weights [2, C] and bias [C], if regions are to be shown
+    wrong: np.ndarray | None = None  # [N] bool, the images to be marked
 
 
 def center_marker(num_classes: int, size: float) -> dict[str, object]:
@@ -183,6 +187,11 @@ def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged
     for line in (axes.axhline, axes.axvline):
         line(0, color="0.85", linewidth=0.7, zorder=0)
 
+    if panel.classifier is not None:
+        for corners, color in zip(cells(*panel.classifier, limits), colors(len(centers)), strict=False):
+            axes.fill(*corners.T, color=color, alpha=0.13, linewidth=0, zorder=0)
+        for corners in nearest_cells(centers, limits):
+            axes.plot(*np.concatenate([corners, corners[:1]]).T, ":", color="0.4", linewidth=0.8, zorder=0.5)
     size = 1 + 0.28 * inches.max()  # a point's diameter, in points; the markers go with it
     order = np.random.default_rng(0).permutation(len(labels))
     drawing = {
@@ -194,6 +203,9 @@ def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged
     if panel.unknown is not None:
         axes.scatter(*panel.unknown.T, c="0.6", gid="unknown", **drawing)
     axes.scatter(*features[order].T, c=np.array(colors(len(centers)))[labels[order]], gid="points", **drawing)
+    if panel.wrong is not None:
+        at = features[panel.wrong]
+        axes.scatter(*at.T, c="none", s=(2 * size) ** 2, edgecolors="black", linewidths=0.7, gid="wrong")
     present = np.unique(labels)  # a class without an image has no name, and its center says nothing
     names, centers, arranged = np.array(panel.class_names)[present], centers[present], np.asarray(arranged)[present]
     axes.plot(*centers.T, **center_marker(len(panel.class_names), 3.5 * size), gid="centers")
@@ -233,6 +245,9 @@ def _add_legend(drawn: Figure, panels: list[Panel], left: float) -> None:
     handles = [Line2D([], [], color=color, **dot) for color in colors(num_classes)[: len(names)]]
     if any(panel.unknown is not None for panel in panels):
         handles, names = [*handles, Line2D([], [], color="0.6", **dot)], [*names, "unknown"]
+    if any(panel.wrong is not None for panel in panels):
+        ring = {"markerfacecolor": "none", "markeredgecolor": "black", "markersize": 5, "markeredgewidth": 0.7}
+        handles, names = [*handles, Line2D([], [], **dot, **ring)], [*names, "wrong by softmax"]
     title = "class" if num_classes <= MOST_IN_LEGEND else f"{num_classes:,} classes"
     legend = drawn.legend(
         [*handles, Line2D([], [], **center_marker(num_classes, 6))], [*names, "center"], title=title,
