@@ -188,6 +188,7 @@ class CommandLine(NamedTuple):
     run_folder: Path  # to make, or to go on with
     resume: bool
     overwrite: bool
+    dry_run: bool = False  # only say what would be done
 
 
 def parse_command_line(arguments: list[str]) -> CommandLine:
@@ -213,7 +214,7 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
             unique = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
             name = config.run_name or f"{Path(str(file)).stem if file else 'blog'}-{unique}"
             run_folder = checkpoint_folder("output_dir", str(Path(config.output_dir) / name))
-            return CommandLine(config, run_folder, resume=False, overwrite=options.overwrite)
+            return CommandLine(config, run_folder, False, options.overwrite, options.dry_run)
         if options.config or options.overwrite:
             parser.error("--resume goes on with the run's own settings: leave out --config and --overwrite")
         run_folder = checkpoint_folder("--resume", options.resume)
@@ -232,7 +233,7 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
                 f"--{name}: a resumed run keeps its {name} = {was}; "
                 f"only these may change: {', '.join(sorted(names(RESUMABLE)))}"
             )
-    return CommandLine(config, run_folder, resume=True, overwrite=False)
+    return CommandLine(config, run_folder, True, False, options.dry_run)
 
 
 def resolve_snapshot_steps(snapshot_steps: tuple[int, ...] | None, steps: int) -> tuple[int, ...]:
@@ -274,13 +275,30 @@ ALSO_CALLED = {
 }  # fmt: skip
 
 
+# Where --help begins a new group of settings: by the first of them, its title.
+GROUPS = {
+    "dataset": "data", "feature_width": "network", "center_loss": "loss, Eq. 5", "optimizer": "optimizer",
+    "log_every_steps": "the run",
+}  # fmt: skip
+EXAMPLES = """examples:
+  python train_mnist.py --config configs/blog/lambda_0.01.yaml
+  python train_mnist.py --config configs/quickstart.yaml --center_loss_weight 0.1 --dry_run
+  python train_mnist.py --resume outputs/<run> --steps 30000
+"""
+
+
 def _parser() -> Parser:
-    parser = Parser(prog="train_mnist.py", description="Trains LeNet++ with center loss and draws its 2-D features.")
+    parser = Parser(
+        prog="train_mnist.py", usage="train_mnist.py [--config FILE] [options] | --resume RUN [options]",
+        epilog=EXAMPLES, description="Trains LeNet++ with center loss and draws its features.",
+    )  # fmt: skip
     parser.also_called = ALSO_CALLED
     parser.add_argument("--config", action="config", help="YAML file of settings; the single options go over it")
     parser.add_argument("--resume", type=str, metavar="RUN", help="go on with the run in this folder")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the same name")
+    parser.add_argument("--dry_run", action="store_true", help="say what would be trained, and how long it takes")
     parser.add_class_arguments(Config)
+    parser.group(GROUPS)
     return parser
 
 

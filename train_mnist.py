@@ -3,13 +3,13 @@
     python train_mnist.py --config configs/blog/lambda_0.01.yaml
     python train_mnist.py --resume outputs/<run>
 
-In reading order: evaluation, the training loop, what a finished run leaves, one run from its data to its pictures, the
-command line. The graph is in `training_graph.py`.
+In reading order: evaluation, the training loop, what a finished run leaves, one run, the command line. The graph is in
+`training_graph.py`.
 """
 
 import dataclasses
-import math
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -25,7 +25,7 @@ import tensorflow.compat.v1 as tf
 import figures
 import metrics
 import runs
-from config import CommandLine, Config, parse_command_line, resolve_snapshot_steps
+from config import CommandLine, Config, parse_command_line, resolve_snapshot_steps, to_yaml
 from mnist_data import DataError, Split, Splits, batches, divide, fingerprint, load, shifted
 from running import checkpoints, hooks
 from running.precision import PrecisionError, resolve_precision
@@ -33,7 +33,7 @@ from running.run_folder import RunFolderError, TableFile, create, locked
 from running.session import open_session
 from running.signals import Stopped, StopSignals
 from running.streams import outlive_readers
-from training_graph import TAGS, TrainGraph, build_graph, misfit
+from training_graph import TAGS, TrainGraph, build_graph, collapse, misfit, rehearsal
 
 PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own before step 200
 WATCHED = 2000  # test images in each snapshot
@@ -114,19 +114,6 @@ def train(
             TableFile(run_folder / "sessions.csv", keep_to=start.step).append(row)
 
 
-def collapse(values: dict[str, float], num_classes: int) -> str | None:
-    """A message if the features of a batch are almost one point and its cross entropy is near chance; else None."""
-    spread, chance = values["feature_spread"], math.log(num_classes)
-    # In the blog's recipe the spread is ten times this once the cross entropy has fallen by a tenth (step 200).
-    if not (spread < 0.05 and values["cross_entropy"] > chance - 0.1):
-        return None
-    return (
-        f"collapse: the features have been all but equal (spread {spread:.2g}) and the cross entropy near ln C = "
-        f"{chance:.2f}. The center loss outweighs the cross entropy: try a smaller --center_loss_weight, or let it "
-        "rise slowly by --center_loss_warmup_steps"
-    )
-
-
 def extract(graph: TrainGraph, run_folder: Path, name: str, splits: Splits) -> None:
     """Writes features_<name>.npz: every image of a split, as the newest checkpoint in `run_folder` sees it."""
     found = checkpoints.newest_whole(run_folder / "checkpoints")
@@ -174,6 +161,12 @@ def run(command: CommandLine, signals: StopSignals) -> int:
     precision, problem = resolve_precision(config.precision)
     # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
     config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=run_folder.resolve().name)
+    if command.dry_run:
+        batch = Split(*(part[: config.batch_size] for part in splits.train[:2]))
+        print(
+            to_yaml(config), first_lines(config, data.source, splits), rehearsal(config, *sizes, *batch[:2]), sep="\n"
+        )
+        return 0
     if not command.resume:
         create(run_folder, overwrite=command.overwrite)
     with locked(run_folder), tf.Graph().as_default():
@@ -232,6 +225,7 @@ def print_results(run_folder: Path, config: Config) -> None:
         area = results["unknown"]["auroc_distance"]
         print(f"unknown classes by distance to the nearest center: area under the ROC curve {area:.4f}")
     print(*(f"picture: {run_folder / name}" for name in runs.last_files(config) if name.endswith(".png")), sep="\n")
+    print(f"look into it: python visualize.py {shlex.quote(str(run_folder))} --html")
 
 
 def main(arguments: list[str] | None = None) -> int:

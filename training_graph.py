@@ -3,8 +3,11 @@
 A step is one `session.run([train_op, center_update])`. Letters in the shapes: B batch, C classes, D feature width.
 """
 
+import math
+import time
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from centerloss import center_loss, center_loss_naive
@@ -232,3 +235,43 @@ def summarize(scalars: dict[str, tf.Tensor], features: tf.Tensor) -> None:
     # A NaN in a histogram would end the session before the finite check can say what happened.
     finite = tf.where_v2(tf.math.is_finite(features), features, tf.zeros_like(features))
     tf.summary.histogram("features", finite)
+
+
+def collapse(values: dict[str, float], num_classes: int) -> str | None:
+    """A message if the features of a batch are almost one point and its cross entropy is near chance; else None."""
+    spread, chance = values["feature_spread"], math.log(num_classes)
+    # In the blog's recipe the spread is ten times this once the cross entropy has fallen by a tenth (step 200).
+    if not (spread < 0.05 and values["cross_entropy"] > chance - 0.1):
+        return None
+    return (
+        f"collapse: the features have been all but equal (spread {spread:.2g}) and the cross entropy near ln C = "
+        f"{chance:.2f}. The center loss outweighs the cross entropy: try a smaller --center_loss_weight, or let it "
+        "rise slowly by --center_loss_warmup_steps"
+    )
+
+
+def rehearsal(
+    config: Config,
+    num_classes: int,
+    image_shape: tuple[int, ...],
+    images: np.ndarray,
+    labels: np.ndarray,
+    steps: int = 5,
+) -> str:
+    """How large the graph is, and how long the training will take by `steps` trial steps on one batch, in two lines."""
+    with tf.Graph().as_default() as built, tf.Session() as session:
+        graph = build_graph(config, num_classes, image_shape)
+        session.run(tf.global_variables_initializer())
+        step = session.make_callable([graph.train_op, graph.center_update], [graph.images, graph.labels])
+        step(images, labels)  # which also compiles and allocates
+        begin = time.perf_counter()
+        for _ in range(steps):
+            step(images, labels)
+        pace = (time.perf_counter() - begin) / steps
+        trained = sum(variable.shape.num_elements() for variable in tf.trainable_variables())
+        ops, centers = len(built.get_operations()), list(graph.centers.shape)
+    return (
+        f"graph: {ops:,} ops, {trained:,} trained numbers, centers {centers}\n"
+        f"about {pace * config.steps / 60:.1f} minutes for {config.steps:,} steps ({1000 * pace:.0f} ms a step), "
+        "evaluation aside"
+    )

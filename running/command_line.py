@@ -1,5 +1,6 @@
 """A command line whose errors are short: one line of usage, the option, what was expected in words, what was got."""
 
+import argparse
 import difflib
 import re
 import typing
@@ -38,6 +39,10 @@ def folder(name: str, text: str) -> Path:
         raise ValueError(f"{name}: no home folder is known for {text!r}; ./{text} is one here") from None
 
 
+class _Help(argparse.RawDescriptionHelpFormatter, jsonargparse.DefaultHelpFormatter):
+    """Keeps the lines of what stands before and behind the options."""
+
+
 class Parser(jsonargparse.ArgumentParser):
     """Reads options and files of settings.
 
@@ -50,7 +55,20 @@ class Parser(jsonargparse.ArgumentParser):
     def __init__(self, *arguments, **options) -> None:
         jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
         jsonargparse.set_loader("yaml", _load_yaml, (yaml.YAMLError,))
+        options.setdefault("formatter_class", _Help)
         super().__init__(*arguments, allow_abbrev=False, **options)
+
+    def group(self, titles: Mapping[str, str]) -> None:
+        """Puts the options into groups of --help: by the first of each group, its title."""
+        actions, group = list(self._actions), None
+        for action in actions:
+            if action.dest in titles:
+                group = self.add_argument_group(titles[action.dest])
+            if group is not None:
+                for other in self._action_groups:
+                    if action in other._group_actions:
+                        other._group_actions.remove(action)
+                group._group_actions.append(action)
 
     def error(self, message, ex=None):
         message = self._explained(message)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import train_mnist
+import training_graph
 from running import checkpoints, hooks, session
 from running.signals import StopSignals
 
@@ -139,7 +139,8 @@ def test_stop_saves_and_stops_and_the_rest_can_be_run_later(tmp_path, monkeypatc
 def collapse():
     """A hook with patience 3 for ten classes (ln 10 = 2.303), and what it warned of."""
     warnings = []
-    return hooks.PatienceHook({}, functools.partial(train_mnist.collapse, num_classes=10), 3, warnings.append), warnings
+    wrong = functools.partial(training_graph.collapse, num_classes=10)
+    return hooks.PatienceHook({}, wrong, 3, warnings.append), warnings
 
 
 def feed(hook, first, values):

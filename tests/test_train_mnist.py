@@ -3,6 +3,7 @@
 import csv
 import json
 import platform
+import re
 import shlex
 import shutil
 import signal
@@ -12,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+import yaml
 
 import config
 import train_mnist
@@ -672,3 +674,36 @@ def test_hundred_steps_on_the_real_mnist(real_data, run_script, tmp_path):
     metrics = json.loads((tmp_path / "mnist" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["test"]["images"] == 10_000
     assert metrics["test"]["accuracy"] > 0.7
+
+
+# --- command-line manners
+
+
+def test_a_dry_run_says_the_settings_the_graph_and_the_time_and_leaves_no_file(tmp_path, run_script):
+    words = ["--dataset", "digits", "--channels", "[2,3,4]", "--steps", 500, "--output_dir", tmp_path / "out"]
+    result = run_script("train_mnist.py", *words, "--dry_run")
+    assert result.returncode == 0, result.stderr
+    settings, _, rest = result.stdout.partition("\n\n")
+    assert yaml.safe_load(settings)["channels"] == [2, 3, 4]
+    weights = 25 * (1 * 2 + 2 * 2 + 2 * 3 + 3 * 3 + 3 * 4 + 4 * 4) + 2 * 2 * (2 + 3 + 4) + 6 * 1
+    assert re.search(r"^graph: [0-9,]+ ops, [0-9,]+ trained numbers, centers \[10, 2\]$", rest, re.M)
+    assert int(re.search(r"([0-9,]+) trained", rest)[1].replace(",", "")) > weights
+    assert re.search(r"^about [0-9.]+ minutes for 500 steps \([0-9]+ ms a step\), evaluation aside$", rest, re.M)
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_has_the_groups_of_the_settings_and_examples(run_script):
+    text = run_script("train_mnist.py", "--help").stdout
+    groups = re.findall(r"^(\S.*):$", text, re.M)
+    assert groups == ["options", "data", "network", "loss, Eq. 5", "optimizer", "the run", "examples"]
+    firsts = {"--crop": "data", "--feature_width": "network", "--center_alpha": "loss, Eq. 5", "--dry_run": "options"}
+    for name, group in firsts.items():
+        after = text.partition(f"\n{group}:\n")[2]
+        assert f"\n  {name}" in f"\n{re.split(r'^[^ ].*:$', after, flags=re.M)[0]}", name
+    commands = [line.split() for line in text.partition("\nexamples:\n")[2].splitlines() if line.strip()]
+    assert all(words[:2] == ["python", "train_mnist.py"] for words in commands)
+
+
+def test_the_last_line_of_a_run_is_a_command_to_look_into_it(finished_run):
+    run, output = finished_run
+    assert output.rstrip().splitlines()[-1] == f"look into it: python visualize.py {shlex.quote(str(run))} --html"
