@@ -216,7 +216,7 @@ def test_links_commands_and_tests_named_on_a_page_are_there(page):
         script = "train_mnist.py" if words[0] == "make" else words[1]
         if script == "train_mnist.py":
             names = {field.name for field in dataclasses.fields(config.Config)}
-            assert options <= names | {"config", "resume", "overwrite", "help"}, line
+            assert options <= names | {"config", "resume", "overwrite", "help", "dry_run"}, line
         else:
             program = (ROOT / script).read_text(encoding="utf-8")
             assert all(f'"--{name}"' in program for name in options), line
@@ -250,3 +250,16 @@ def test_the_readmes_code_trains_and_moves_the_centers_by_eq_4():
         for _ in range(100):
             session.run(names["step"], feed)
         assert session.run(names["loss"], feed) < first / 2
+
+
+def test_the_readmes_keras_code_trains_and_moves_the_centers_by_eq_4():
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line]) <= 12
+    names: dict[str, object] = {}
+    exec(code, names)
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(100, 784)), random.integers(0, 10, 100)
+    features = names["keras"].Model(names["images"], names["features"]).predict(x, verbose=0)
+    names["model"].fit([x, y], y, batch_size=100, verbose=0)
+    moved = update_centers(np.zeros((10, 64)), features, y, 0.5)
+    np.testing.assert_allclose(names["center_loss"].centers.numpy(), moved, atol=1e-6)

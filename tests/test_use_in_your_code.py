@@ -1,4 +1,4 @@
-"""Every block of docs/use_in_your_code.md runs in a process of its own, beside the two files that it says to copy."""
+"""Every block of docs/use_in_your_code.md runs in a process of its own, beside the files that it says to copy."""
 
 import re
 import shutil
@@ -13,6 +13,14 @@ BLOCKS = re.findall(
     r"```python\n(.*?)```", (ROOT / "docs" / "use_in_your_code.md").read_text(encoding="utf-8"), re.DOTALL
 )
 CHECKS = [
+    # Keras: a further step moves the centers by Eq. 4.
+    """
+from update_centers import update_centers
+before, seen = center_loss.centers.numpy(), without_labels.predict(x[:100], verbose=0)[0]
+model.train_on_batch([x[:100], y[:100]], y[:100])
+np.testing.assert_allclose(center_loss.centers.numpy(), update_centers(before, seen, y[:100], 0.5), atol=1e-6)
+assert nearest_center.shape == (1000,) and np.abs(before).max() > 0
+""",
     # TensorFlow 1: the last update, by NumPy.
     """
     after = session.run(centers)
@@ -39,9 +47,9 @@ assert "tensorflow" not in __import__("sys").modules
 ]
 
 
-@pytest.mark.parametrize(("block", "check"), zip(BLOCKS, CHECKS, strict=True), ids=["tf1", "tf2", "numpy"])
-def test_a_block_of_the_page_runs_beside_the_two_files(tmp_path, block, check):
-    for name in ("centerloss.py", "update_centers.py"):
+@pytest.mark.parametrize(("block", "check"), list(zip(BLOCKS, CHECKS, strict=True)), ids=["keras", "tf1", "tf2", "numpy"])
+def test_a_block_of_the_page_runs_beside_the_files(tmp_path, block, check):
+    for name in ("centerloss.py", "update_centers.py", "centerloss_keras.py"):
         shutil.copy(ROOT / name, tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", block + check], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
