@@ -1,8 +1,9 @@
 """What finished runs of a preset amount to: tables, panels, and an export small enough for a repository.
 
 A table has a row a run, and the mean and standard deviation over seeds. A panel has a subplot a config, of the seed
-with the median accuracy. Both are made from `Run` records, read from run folders or from an export alike, so that an
-export redraws itself without its run folders. No TensorFlow.
+with the median accuracy, and a second row at one scale where their scales differ by more than a factor of two. Both are
+made from `Run` records, read from run folders or from an export alike, so that an export redraws itself without its run
+folders. No TensorFlow.
 """
 
 import csv
@@ -207,7 +208,10 @@ def _in_order(value: str) -> tuple[float, str]:
 def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
     shown = median_seeds(runs)
     panels = figures.with_run_names([_panel(run, split) for run in shown], [run.name for run in shown])
-    figure = clusters.figure(panels, limits=clusters.limits_of(panels) if common_scale else None)
+    limits = clusters.limits_of(panels) if common_scale else None
+    reaches = [x1 - x0 for x0, x1, _, _ in (clusters.limits_of([panel]) for panel in panels)]
+    apart = limits is None and max(reaches) > 2 * min(reaches) and len(panels) <= clusters.MOST_IN_A_ROW
+    figure = clusters.figure(panels, limits=limits, second_row=apart)
     most = max(len(panel.class_names) for panel in panels)
     return clusters.encoded(figure, "png", small=True, num_classes=most)
 

@@ -29,6 +29,7 @@ COLORS = (
     "#2b96fd", "#790412", "#ccc92a", "#6b38aa", "#ff92a7", "#213e60", "#96942f", "#d253b0", "#4cd4ff", "#975c5d",
 )  # fmt: skip
 
+MOST_IN_A_ROW = 5  # subplots
 MOST_NAMED, MOST_IN_LEGEND = 64, 20  # classes: of more, names and entries could not be read
 
 # A ring: what lies at the center stays in sight.
@@ -103,13 +104,16 @@ def limits_of(panels: list[Panel]) -> Limits:
 
 
 @rc_context(rcParamsDefault)  # whatever the user's own style is
-def figure(panels: list[Panel], *, limits: Limits | None = None, arranged: np.ndarray | None = None) -> Figure:
+def figure(
+    panels: list[Panel], *, limits: Limits | None = None, arranged: np.ndarray | None = None, second_row: bool = False
+) -> Figure:
     """Draws a subplot for each panel, row by row, with equal aspect: a distance is as long in x as in y.
 
     Args:
         panels: at least one.
         limits: the same for all panels, which then say how many of their points lie outside; by default each panel
             has its own. `limits_of(panels)` has room for all.
+        second_row: shows all panels once more, below, at one scale, so that their sizes can be compared.
         arranged: [C, 2], the names stand about their centers as they would if these were the centers of all panels.
 
     Raises:
@@ -123,7 +127,10 @@ def figure(panels: list[Panel], *, limits: Limits | None = None, arranged: np.nd
         raise ValueError(f"limits: expected finite x0 < x1 and y0 < y1, got {' '.join(f'{v:g}' for v in limits)}")
 
     shown = [limits or limits_of([panel]) for panel in panels]
-    columns = len(panels) if len(panels) <= 3 else math.ceil(math.sqrt(len(panels)))
+    columns = len(panels) if len(panels) <= MOST_IN_A_ROW or second_row else math.ceil(math.sqrt(len(panels)))
+    if second_row:
+        shown += [limits_of(panels)] * len(panels)
+        panels = [*panels, *(panel._replace(title="at one scale") for panel in panels)]
     rows = math.ceil(len(panels) / columns)
     x0, x1, y0, y1 = shown[0]  # all have its shape: the given limits, or squares
     inches = (4.4 if len(panels) == 1 else 2.7) * np.array([x1 - x0, y1 - y0]) / max(x1 - x0, y1 - y0)

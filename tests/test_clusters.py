@@ -250,8 +250,17 @@ def test_collapse_is_drawn_with_sane_limits(place):
     clusters.encoded(drawn, "png")
 
 
+def test_a_second_row_shows_all_at_one_scale():
+    panels = [made_panel(seed, title="own") for seed in range(3)]
+    panels[1] = panels[1]._replace(features=10 * panels[1].features, centers=10 * panels[1].centers)
+    drawn = clusters.figure(panels, second_row=True)
+    assert [axes.get_title() for axes in drawn.axes] == ["own"] * 3 + ["at one scale"] * 3
+    assert len({limits(axes) for axes in drawn.axes[:3]}) == 3
+    assert {limits(axes) for axes in drawn.axes[3:]} == {clusters.limits_of(panels)}
+
+
 @pytest.mark.parametrize(
-    ("count", "grid"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3)), (7, (3, 3))]
+    ("count", "grid"), [(1, (1, 1)), (2, (1, 2)), (3, (1, 3)), (5, (1, 5)), (6, (2, 3)), (7, (3, 3))]
 )
 def test_one_subplot_a_panel_row_by_row(count, grid):
     drawn = clusters.figure([made_panel(seed, title=f"run {seed}\nλ") for seed in range(count)])

@@ -140,3 +140,18 @@ def test_data_that_are_not_the_runs_are_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "load", lambda *words, **named: other)
     with pytest.raises(runs.RunFolderError, match="not the data that"):
         figures.outliers(run, 3, out=tmp_path)
+
+
+@pytest.mark.parametrize(("count", "shape", "classes"), [(60_000, (28, 28), 100), (3000, (128, 128, 3), 1000)])
+def test_a_page_of_many_images_and_classes_stays_small_and_says_what_it_leaves_out(count, shape, classes):
+    from pictures import explorer
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, *shape), np.uint8)  # noise, which can't be packed
+    labels = random.integers(0, classes, count)
+    centers = random.normal(size=(classes, 2))
+    panel = clusters.Panel(centers[labels], labels, centers, tuple(map(str, range(classes))), "many")
+    frame = explorer.Frame(panel, labels, labels, np.zeros(count), np.zeros(count))
+    text = explorer.page([frame], images, classifier=(centers.T, np.zeros(classes)))
+    assert len(text) <= 12_000_000
+    assert f" of {count:,} images are shown." in text

@@ -47,7 +47,10 @@ assert "tensorflow" not in __import__("sys").modules
 ]
 
 
-@pytest.mark.parametrize(("block", "check"), list(zip(BLOCKS, CHECKS, strict=True)), ids=["keras", "tf1", "tf2", "numpy"])
+NAMES = ("keras", "tf1", "tf2", "numpy")
+
+
+@pytest.mark.parametrize(("block", "check"), list(zip(BLOCKS, CHECKS, strict=True)), ids=NAMES)
 def test_a_block_of_the_page_runs_beside_the_files(tmp_path, block, check):
     for name in ("centerloss.py", "update_centers.py", "centerloss_keras.py"):
         shutil.copy(ROOT / name, tmp_path)
