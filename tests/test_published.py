@@ -35,6 +35,8 @@ QUOTED = {
     "largest coordinate": "largest_coordinate",
     "steps": "steps",
     "training, s": "seconds",
+    "area by distance": "auroc_distance",
+    "area by softmax": "auroc_softmax",
 }  # column of a page → column of results.csv
 
 
@@ -99,8 +101,9 @@ def test_numbers_on_a_page_are_those_of_the_export(name, lines):
     head = cells(lines[0])
     for line in lines[2:]:
         said = dict(zip(head, cells(line), strict=True))
-        folder, config = re.match(r"`(?:(\w+)/)?(\w[\w.]*)`", said.pop(head[0])).groups()
-        rows = table(ROOT / "docs" / "results" / (folder or name) / "results.csv")
+        folder, config = re.match(r"`(?:(\w+)/)?(\w[\w.=+]*)`", said.pop(head[0])).groups()
+        places = (ROOT / "docs" / place / (folder or name) / "results.csv" for place in ("results", ""))
+        rows = table(next(path for path in places if path.exists()))
         rows = {(row["config"], row["seed"]): row for row in rows}
         over_seeds = [rows[config, kind] for kind in ("mean", "deviation") if (config, kind) in rows]
         for column, cell in said.items():

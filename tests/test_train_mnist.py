@@ -80,7 +80,7 @@ def test_one_step_is_eq_5_on_the_old_centers_and_eq_4_on_the_old_features(sessio
     graph, session = session_of(
         center_loss=kind, center_loss_reduction=reduction, center_loss_weight=0.3, center_update=update
     )
-    features = session.graph.get_tensor_by_name("lenet/features:0")
+    features = session.graph.get_tensor_by_name("training/lenet/features:0")
     for feed in feeds(graph, digits.train, 8):
         old = session.run(graph.centers)
         scalars, x, _ = session.run([graph.scalars, features, [graph.train_op, graph.center_update]], feed)
@@ -137,7 +137,7 @@ def test_the_update_in_the_graph_trains_as_the_one_by_py_func(session_of, digits
 
 def test_the_step_uses_the_features_from_before_the_weights_move(session_of, digits):
     graph, session = session_of(batch_norm=False, learning_rate=0.1)
-    features = session.graph.get_tensor_by_name("lenet/features:0")
+    features = session.graph.get_tensor_by_name("training/lenet/features:0")
     feed = next(feeds(graph, digits.train, 1))
     before = session.run(features, feed)
     _, during = session.run([[graph.train_op, graph.center_update], features], feed)
@@ -182,7 +182,7 @@ def test_centers_in_a_variable_equal_the_blogs_centers_through_a_placeholder(ses
     """The blog feeds the centers and takes them back from py_func in each step; 50 steps agree bit for bit."""
     ours, our_session = session_of()
     theirs, their_session = session_of()
-    update = their_session.graph.get_operation_by_name("update_centers")
+    update = their_session.graph.get_operation_by_name("center_update/update_centers")
     read, new_centers = update.inputs[0], update.outputs[0]  # fed instead of read: the variable is never assigned
     centers = np.zeros((10, 2), np.float32)
     for step, (our_feed, their_feed) in enumerate(
