@@ -64,7 +64,7 @@ class Page:
         return self.browser.execute_script(named + inside + code, *arguments)
 
     def wait(self, ready) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not ready():
             assert time.monotonic() < end, "the page did not get there"
             time.sleep(0.1)
@@ -101,6 +101,10 @@ class Page:
     def drawn(self) -> np.ndarray:
         """[H, W, 3] what the plot looks like."""
         return np.asarray(Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("RGB")).astype(int)
+
+    def changed(self, before: np.ndarray) -> int:
+        """By how much the plot differs from what it looked like."""
+        return np.abs(self.drawn() - before)[200:700, 120:620].max()
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +162,17 @@ def test_hovering_shows_the_very_image(run, page):
     page.drag(page.place(x[alone], y[alone]))
     found = "e.style && e.style.background.includes('--sprite') && e.getBoundingClientRect().width > 80"
     page.wait(lambda: page.element(found))
-    time.sleep(0.5)
     bounds = "const b = arguments[0].getBoundingClientRect(); return [b.x, b.y, b.width, b.height]"
-    left, top, width, height = map(round, page.js(bounds, page.element(found)))
-    shown = Image.fromarray(page.drawn()[top : top + height, left : left + width].astype(np.uint8)).convert("L")
-    seen = np.asarray(shown.resize((28, 28), Image.Resampling.BOX)).astype(int)
-    off = np.abs(seen - images.astype(int)).mean(axis=(1, 2))  # the tooltip lets a little of the plot through
-    assert (off.argmin(), off.min() < 15) == (alone, True)
+
+    def off() -> np.ndarray:
+        """[N] by how much what is shown differs from each image; the tooltip lets a little of the plot through."""
+        left, top, width, height = map(round, page.js(bounds, page.element(found)))
+        shown = Image.fromarray(page.drawn()[top : top + height, left : left + width].astype(np.uint8)).convert("L")
+        seen = np.asarray(shown.resize((28, 28), Image.Resampling.BOX)).astype(int)
+        return np.abs(seen - images.astype(int)).mean(axis=(1, 2))
+
+    page.wait(lambda: off().argmin() == alone)
+    assert off().min() < 15
     text = page.js("return arguments[0].parentElement.textContent", page.element(found))
     assert re.match(rf"\s*{digits[alone]}\D", text)
     assert f"image {alone}" in text
@@ -178,8 +186,7 @@ def test_a_legend_entry_switches_its_class_off_and_on(page):
     for visible in (False, True):
         page.element(entry).click()
         page.wait(lambda visible=visible: page.js(shows) == [visible, visible])
-        time.sleep(0.5)
-        assert (np.abs(page.drawn() - before)[200:700, 120:620].max() > 100) != visible
+        page.wait(lambda visible=visible: (page.changed(before) > 100) != visible)
 
 
 @pytest.mark.parametrize(("choice", "column"), [(1, "predicted"), (2, "nearest")])
@@ -192,8 +199,7 @@ def test_only_the_wrong_ones(page, choice, column):
     views = "return model('legend').items.slice(0, -1).flatMap(i => Array.from(i.renderers[1].view.filter.indices))"
     page.wait(lambda: sorted(page.js(views)) == wrong)
     assert page.js("return model('status').text") == f"{len(wrong)} of {len(names)} images"
-    time.sleep(0.5)
-    assert np.abs(page.drawn() - before)[200:700, 120:620].max() > 100
+    page.wait(lambda: page.changed(before) > 100)
 
 
 def test_the_slider_moves_the_points_to_a_snapshot(run, page):
@@ -225,11 +231,14 @@ def test_the_legend_keeps_its_dots_at_every_snapshot(page):
     code = "return [...inside(document)].find(e => ('' + e.className).includes('bk-item')).getBoundingClientRect()"
     for step in (0, 1, 2):
         page.js("model('slider').value = arguments[0]", step)
-        time.sleep(0.5)
-        box = page.js(code)
-        left, top, height = (round(box[name]) for name in ("x", "y", "height"))
-        dot = page.drawn()[top : top + height, left : left + 20]
-        assert np.abs(dot - np.array(to_rgb(colors(8)[0])) * 255).max(axis=2).min() < 2
+
+        def dot() -> np.ndarray:
+            box = page.js(code)
+            left, top, height = (round(box[name]) for name in ("x", "y", "height"))
+            return page.drawn()[top : top + height, left : left + 20]
+
+        time.sleep(0.5)  # what would take it away comes after the first drawing
+        page.wait(lambda: np.abs(dot() - np.array(to_rgb(colors(8)[0])) * 255).max(axis=2).min() < 2)
 
 
 def test_a_box_selects_what_is_in_it_and_shows_its_images(run, page):
@@ -254,8 +263,7 @@ def test_the_background_is_the_classifiers_and_the_centers(run, page):
     before = page.drawn()
     for box in page.js("return [...inside(document)].filter(e => e.type == 'checkbox')"):
         box.click()
-    time.sleep(0.5)
-    assert np.abs(page.drawn() - before)[200:700, 120:620].max() > 20
+    page.wait(lambda: page.changed(before) > 20)
 
 
 @pytest.mark.parametrize("classes", [2, 3, 12])
