@@ -193,3 +193,19 @@ def test_the_files_hold_only_what_differs_from_the_defaults():
         settings = read(f"paper/{path.stem}")
         same = {name for name in held if getattr(settings, name) == getattr(defaults, name)}
         assert same <= {"center_loss_weight"}, path  # said in each, since the files differ in it
+
+
+def test_the_update_in_the_graph_waits_for_all_that_read_the_centers():
+    with tf.Graph().as_default() as graph:
+        handles = build_graph(config.Config(center_update="in_graph"), 10, (28, 28))
+    writes = [op for op in graph.get_operations() if "Scatter" in op.type and op.name.startswith("center_update/")]
+    assert writes
+    for op in writes:
+        before, todo = set(), [op]
+        while todo:
+            one = todo.pop()
+            new = ({tensor.op for tensor in one.inputs} | set(one.control_inputs)) - before
+            before |= new
+            todo += new
+        assert handles.scalars["center_loss"].op in before
+        assert any(read.type == "ResourceGather" for read in before)
