@@ -188,13 +188,14 @@ def explore(run_folder: Path, data_dir: str | None = None, *, out: Path | None =
         seen = runs.read_features(snapshot)
         if seen.step < view.step:
             others.append(explorer_frame(shown, seen))
-    unknown_names, note = [], ""
+    unknown_names, note, index = [], "", view.index
     if panel.unknown is not None:
         more = runs.read_features(runs.features_path(run_folder, "unknown"))
         view = view._replace(
             features=np.concatenate([view.features, more.features]),
             predictions=np.concatenate([view.predictions, more.predictions]),
         )
+        index = np.concatenate([index, more.index])
         unknown_names = [data.class_names[j] for j in splits.unknown.labels]
     plane = view.features.shape[1] > 2
     if plane:
@@ -203,7 +204,7 @@ def explore(run_folder: Path, data_dir: str | None = None, *, out: Path | None =
         )
     classifier = None if plane else (view.classifier_weights, view.classifier_bias)
     images = np.concatenate([splits.test.images, splits.unknown.images])
-    text = explorer.page([*others, explorer_frame(panel, view)], images, unknown_names, classifier, note)
+    text = explorer.page([*others, explorer_frame(panel, view)], images, index, unknown_names, classifier, note)
     target = (out or run_folder) / "explorer.html"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, text.encode())

@@ -58,6 +58,7 @@ class Frame(NamedTuple):
 def page(
     frames: Sequence[Frame],
     images: np.ndarray,
+    index: np.ndarray,
     unknown_names: Sequence[str] = (),
     classifier: tuple[np.ndarray, np.ndarray] | None = None,
     note: str = "",
@@ -67,119 +68,123 @@ def page(
     Args:
         frames: in the order of training; the last has all N images, the known ones first, the others their beginning.
         images: [N, H, W] or [N, H, W, 3] uint8.
+        index: [N], by which the reader finds an image in the data set.
         unknown_names: of each of the last frame's unknown images, its class.
         classifier: weights [2, C] and bias [C] of the last frame; None where the features are wider, so that neither
             its regions nor the cells of the centers are in the plane.
         note: a line for the reader.
     """
-    last, names = frames[-1].panel, list(frames[-1].panel.class_names)
-    least = min(len(frame.predictions) for frame in frames)
-    kept, sprite = _kept_and_sprite(images, least if len(frames) > 1 else 0)
+    last, names = frames[-1].panel, frames[-1].panel.class_names
+    kept, sprite = _kept_and_sprite(images, min(len(frame.predictions) for frame in frames[:-1] or frames))
     labels = np.concatenate([last.labels, np.full(len(unknown_names), len(names))])[kept]
     shown_names = [*(names[j] for j in last.labels), *(f"{name}, unknown" for name in unknown_names)]
-    height, width = sprite.size[1] // -(-len(kept) // COLUMNS), sprite.size[0] // COLUMNS
-    at, palette = np.arange(len(kept)), [*colors(len(names))[: len(names)], UNKNOWN]
+    palette = [*colors(len(names))[: len(names)], UNKNOWN]
     outlined = classifier is not None and len(names) <= MOST_ENTRIES
-    end = _as_arrays(frames[-1], kept, outlined)
+    arrays = [_as_arrays(frame, kept[kept < len(frame.predictions)], outlined) for frame in frames]
+    end = arrays[-1]
+    height, width = sprite.size[1] // -(-len(kept) // COLUMNS), sprite.size[0] // COLUMNS
+    tile = f"display:inline-block;width:{width}px;height:{height}px;image-rendering:pixelated;background:var(--sprite) "
     points = ColumnDataSource({
         "x": end["x"], "y": end["y"], "near": end["near"],
         "own": ["none" if math.isnan(own) else f"{own:.3f}" for own in end["own"]],
         "name": [shown_names[i] for i in kept],
         "predicted": [names[j] for j in end["predicted"]], "nearest": [names[j] for j in end["nearest"]],
-        "index": kept,
+        "index": index[kept],
         "color": [palette[j] for j in labels],
-        "sprite": [f"-{i % COLUMNS * width}px -{i // COLUMNS * height}px" for i in at],
+        "sprite": [f"-{i % COLUMNS * width}px -{i // COLUMNS * height}px" for i in range(len(kept))],
     }, name="points")  # fmt: skip
-    arrays = [*(_as_arrays(frame, kept[kept < len(frame.predictions)], outlined) for frame in frames[:-1]), end]
 
-    # Room for any tick label: where the legend is moved, Bokeh leaves its entries without their dots.
-    plot = figure(
-        frame_width=SIDE, frame_height=SIDE, min_border_left=85, output_backend="webgl", title=end["title"],
-        name="plot", x_range=tuple(end["limits"][:2]), y_range=tuple(end["limits"][2:]), active_scroll="wheel_zoom",
-        tools="pan,wheel_zoom,box_select,lasso_select,reset,save",
-        x_axis_label=f"{last.axis} 1", y_axis_label=f"{last.axis} 2",
-    )  # fmt: skip
-    areas = cells(*classifier, _around(end["limits"])) if outlined else []
-    pale = _outlines(areas) | {"color": palette[: len(areas)]}
-    regions = plot.patches("xs", "ys", source=ColumnDataSource(pale), color="color", alpha=0.15, visible=False)
-    edges = ColumnDataSource(end["edges"])
-    boundaries = plot.patches(
-        "xs", "ys", source=edges, fill_color=None, line_color="#555555", line_dash="dotted", visible=False
-    )
-
-    tile = f"display:inline-block;width:{width}px;height:{height}px;image-rendering:pixelated;background:var(--sprite) "
-    if len(names) <= MOST_ENTRIES:
-        entries, members = [*names], [np.flatnonzero(labels == j) for j in range(len(names))]
-    else:
-        entries, members = ["all classes"], [np.flatnonzero(labels < len(names))]
+    # Which images a legend entry switches off and on, and its color: by class, of too many classes all in one.
+    groups = [(name, palette[j], labels == j) for j, name in enumerate(names)]
+    if len(names) > MOST_ENTRIES:
+        groups = [("all classes", "color", labels < len(names))]  # each dot in its own color
     if unknown_names:
-        entries, members = [*entries, "unknown"], [*members, np.flatnonzero(labels == len(names))]
+        groups.append(("unknown", UNKNOWN, labels == len(names)))
+    members = [np.flatnonzero(chosen) for _, _, chosen in groups]
     views = [CDSView(filter=IndexFilter(indices)) for indices in members]
-    # A class without a dot would have none in the legend, so each entry has one of its own, that is nowhere.
-    nowhere = ColumnDataSource({"x": [math.nan], "y": [math.nan]})
-    looks, dots, items = {"size": 4, "line_color": None, "nonselection_fill_alpha": 0.1}, [], []
-    for j, (entry, view) in enumerate(zip(entries, views, strict=True)):
-        looks["fill_color"] = "color" if len(names) > MOST_ENTRIES else palette[j]
-        dots.append(plot.scatter("x", "y", source=points, view=view, **looks))
-        swatch = plot.scatter("x", "y", source=nowhere, size=8, color=palette[j])
-        items.append(LegendItem(label=entry, renderers=[swatch, dots[-1]]))
-    centers = ColumnDataSource({"x": end["centers_x"], "y": end["centers_y"], "name": names})
+
+    plot = _empty_plot(end, last.axis)
+    areas = cells(*classifier, _around(end["limits"])) if outlined else []
+    pale = ColumnDataSource(_outlines(areas) | {"color": palette[: len(areas)]})
+    edges = ColumnDataSource(end["edges"])
+    regions = plot.patches("xs", "ys", source=pale, color="color", alpha=0.15, visible=False)
+    lines = {"fill_color": None, "line_color": "#555555", "line_dash": "dotted"}
+    boundaries = plot.patches("xs", "ys", source=edges, visible=False, **lines)
+    dots, items = _dots(
+        plot, points, [(name, color, view) for (name, color, _), view in zip(groups, views, strict=True)]
+    )
+    centers = ColumnDataSource({"x": end["centers_x"], "y": end["centers_y"]})
     rings = [
         plot.scatter("x", "y", source=centers, size=13, fill_color=None, line_color=color, line_width=width)
         for color, width in (("white", 4), ("black", 2))
     ]
-    items.append(LegendItem(label="center", renderers=rings))
+    _add_legend(plot, [*items, LegendItem(label="center", renderers=rings)])
     plot.add_tools(HoverTool(renderers=dots, tooltips=_tooltip(tile, height), limit=1))
-    legend = Legend(items=items, click_policy="hide", ncols=-(-len(items) // 24), spacing=0, padding=2, name="legend")
-    legend.label_text_font_size = "9pt" if len(items) <= 24 else "7pt"
-    plot.add_layout(legend, "right")
 
-    slider = Slider(
-        start=0,
-        end=max(len(frames) - 1, 1),
-        value=len(frames) - 1,
-        title="snapshot",
-        show_value=False,
-        width=260,
-        name="slider",
+    several, hint = (
+        len(frames) > 1,
+        "The box and the lasso select: the images appear here. The legend switches classes.",
     )
-    play = Toggle(label="▶ play", width=70, name="play")
+    ends = {"start": 0, "end": max(len(frames) - 1, 1), "value": len(frames) - 1, "show_value": False}
+    slider = Slider(title="snapshot", width=260, name="slider", visible=several, **ends)
+    play = Toggle(label="▶ play", width=70, name="play", visible=several)
     which = RadioGroup(labels=["all images", "wrong by softmax", "wrong by nearest center"], active=0, name="which")
-    background = CheckboxGroup(
-        labels=["regions of the classifier, at the end", "cells of the nearest centers"], active=[], name="background"
-    )
-    hint = "Select by the box or the lasso: the images appear here. The legend switches classes off and on."
+    behind = ["regions of the classifier, at the end", "cells of the nearest centers"]
+    background = CheckboxGroup(labels=behind, active=[], name="background", visible=outlined)
     sheet, status = Div(text=hint, width=420, name="sheet"), Div(text=f"{len(kept):,} images", name="status")
-    thinned = f" {len(kept):,} of {len(images):,} images are shown." if len(kept) < len(images) else ""
-    slider.visible = play.visible = len(frames) > 1
-    background.visible = len(end["edges"]["xs"]) > 0
     update = CustomJS(
         args={
             "points": points, "centers": centers, "edges": edges, "plot": plot, "regions": regions, "slider": slider,
             "boundaries": boundaries, "play": play, "which": which, "background": background, "sheet": sheet,
             "status": status, "hint": hint, "tile": tile.replace("inline-block", "inline-block;zoom:1.6;margin:1px"),
-            "frames": arrays, "labels": labels, "names": names, "num_classes": len(names), "members": members,
+            "frames": arrays, "labels": labels, "names": list(names), "num_classes": len(names), "members": members,
             "views": views,
         },
         code=Path(__file__).with_suffix(".js").read_text(encoding="utf-8"),
     )  # fmt: skip
-    slider.js_on_change("value", update)
-    play.js_on_change("active", update)
-    which.js_on_change("active", update)
-    background.js_on_change("active", update)
+    for control, changes in ((slider, "value"), (play, "active"), (which, "active"), (background, "active")):
+        control.js_on_change(changes, update)
     points.selected.js_on_change("indices", update)
 
-    controls = row(
-        column(slider, row(play, status)), which, background, styles={"flex-wrap": "wrap", "gap": "4px 24px"}
-    )
-    below = row(plot, sheet, styles={"flex-wrap": "wrap"})
-    layout = column(Div(text=note + thinned, width=700), controls, below, sizing_mode="stretch_width")
+    thinned = f" {len(kept):,} of {len(images):,} images are shown." if len(kept) < len(images) else ""
+    wraps = {"flex-wrap": "wrap", "gap": "4px 24px"}
+    controls = row(column(slider, row(play, status)), which, background, styles=wraps)
+    above = Div(text=note + thinned, width=700)
+    layout = column(above, controls, row(plot, sheet, styles=wraps), sizing_mode="stretch_width")
     buffer = io.BytesIO()
     sprite.save(buffer, "png", optimize=True)
     template = "{% block postamble %}" + _SPRITE + "{% endblock %}"  # Bokeh's own page is what it extends
     more = {"sprite": base64.b64encode(buffer.getvalue()).decode()}
-    title = end["title"].partition("\n")[0]
-    return file_html(layout, INLINE, title, template=template, template_variables=more)
+    return file_html(layout, INLINE, end["title"].partition("\n")[0], template=template, template_variables=more)
+
+
+def _empty_plot(end: dict[str, object], axis: str):
+    x0, x1, y0, y1 = end["limits"]
+    return figure(
+        frame_width=SIDE, frame_height=SIDE, output_backend="webgl", title=end["title"], name="plot",
+        min_border_left=85,  # room for any tick label: where the legend is moved, Bokeh leaves its entries without dots
+        x_range=(x0, x1), y_range=(y0, y1), x_axis_label=f"{axis} 1", y_axis_label=f"{axis} 2",
+        tools="pan,wheel_zoom,box_select,lasso_select,reset,save", active_scroll="wheel_zoom",
+    )  # fmt: skip
+
+
+def _dots(plot, points: ColumnDataSource, groups: Sequence[tuple[str, str, CDSView]]):
+    """A renderer and a legend entry for each group, of its name, its color and its view of the points."""
+    # A group without a dot would have none in the legend, so each entry has one of its own, that is nowhere.
+    nowhere = ColumnDataSource({"x": [math.nan], "y": [math.nan], "color": ["black"]})
+    dots, items = [], []
+    for name, color, view in groups:
+        looks = {"fill_color": color, "line_color": None}
+        dots.append(plot.scatter("x", "y", source=points, view=view, size=4, nonselection_fill_alpha=0.1, **looks))
+        swatch = plot.scatter("x", "y", source=nowhere, size=8, **looks)
+        items.append(LegendItem(label=name, renderers=[swatch, dots[-1]]))
+    return dots, items
+
+
+def _add_legend(plot, items: list[LegendItem]) -> None:
+    legend = Legend(items=items, click_policy="hide", ncols=-(-len(items) // 24), spacing=0, padding=2, name="legend")
+    legend.label_text_font_size = "9pt" if len(items) <= 24 else "7pt"
+    plot.add_layout(legend, "right")
 
 
 # A data URL of some megabytes in a CSS variable stays blank, without an error; a Blob's URL does not.

@@ -152,6 +152,6 @@ def test_a_page_of_many_images_and_classes_stays_small_and_says_what_it_leaves_o
     centers = random.normal(size=(classes, 2))
     panel = clusters.Panel(centers[labels], labels, centers, tuple(map(str, range(classes))), "many")
     frame = explorer.Frame(panel, labels, labels, np.zeros(count), np.zeros(count))
-    text = explorer.page([frame], images, classifier=(centers.T, np.zeros(classes)))
+    text = explorer.page([frame], images, np.arange(count), classifier=(centers.T, np.zeros(classes)))
     assert len(text) <= 12_000_000
     assert f" of {count:,} images are shown." in text

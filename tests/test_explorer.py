@@ -127,13 +127,14 @@ def page(opened):
     return opened
 
 
-def images_of(run) -> tuple[np.ndarray, np.ndarray]:
-    """The page's images in order, the unknown ones last, and their names' digits."""
+def images_of(run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The page's images in order, the unknown ones last, their names' digits, and where they are in the test split."""
     config = runs.read_settings(run)
     data = load("digits", "")
     splits = divide(data, config.validation_fraction, config.split_seed, config.unknown_classes)
     labels = [*(splits.class_names[j] for j in splits.test.labels), *splits.unknown.labels]
-    return np.concatenate([splits.test.images, splits.unknown.images]), np.array(labels).astype(int)
+    images, index = ([getattr(part, name) for part in (splits.test, splits.unknown)] for name in ("images", "index"))
+    return np.concatenate(images), np.array(labels).astype(int), np.concatenate(index)
 
 
 def test_it_opens_offline_without_an_error_or_a_request(page):
@@ -156,7 +157,7 @@ def test_it_shows_the_runs_test_images_and_the_unknown_ones(run, page):
 
 
 def test_hovering_shows_the_very_image(run, page):
-    images, digits = images_of(run)
+    images, digits, index = images_of(run)
     x, y = page.column("x"), page.column("y")
     alone = np.argmax([np.sort(np.hypot(np.array(x) - a, np.array(y) - b))[1] for a, b in zip(x, y, strict=True)])
     page.drag(page.place(x[alone], y[alone]))
@@ -175,7 +176,7 @@ def test_hovering_shows_the_very_image(run, page):
     assert off().min() < 15
     text = page.js("return arguments[0].parentElement.textContent", page.element(found))
     assert re.match(rf"\s*{digits[alone]}\D", text)
-    assert f"image {alone}" in text
+    assert f"image {index[alone]}" in text
 
 
 def test_a_legend_entry_switches_its_class_off_and_on(page):
