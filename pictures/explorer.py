@@ -34,7 +34,7 @@ from bokeh.resources import INLINE
 from PIL import Image
 
 from pictures.cells import cells, nearest_cells
-from pictures.clusters import Limits, Panel, colors, limits_of
+from pictures.clusters import MOST_NAMED, Limits, Panel, colors, limits_of
 
 MOST_BYTES = 5_000_000  # of the images: of more, fewer are shown
 MOST_IMAGES = 20_000
@@ -114,8 +114,9 @@ def page(
         plot, points, [(name, color, view) for (name, color, _), view in zip(groups, views, strict=True)]
     )
     centers = ColumnDataSource({"x": end["centers_x"], "y": end["centers_y"]})
+    ring = {"size": 13, "fill_color": None} if len(names) <= MOST_NAMED else {"size": 1, "fill_color": "black"}
     rings = [
-        plot.scatter("x", "y", source=centers, size=13, fill_color=None, line_color=color, line_width=width)
+        plot.scatter("x", "y", source=centers, line_color=color, line_width=width, **ring)
         for color, width in (("white", 4), ("black", 2))
     ]
     _add_legend(plot, [*items, LegendItem(label="center", renderers=rings)])
