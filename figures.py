@@ -274,7 +274,7 @@ def panel(path: Path, config: Config, shown: str, advice: str, plane_from: Path 
         )
         if plane is not None:
             share = plane.explained_variance_ratio_.sum()
-            title += f"\n2 principal components of {view.features.shape[1]}: {share:.0%} of the variance"
+            title += f"\n2 of {view.features.shape[1]} components: {share:.0%} of the variance"
         names = view.class_names or CLASS_NAMES[config.dataset]
         points, centers = in_the_plane(view.features, plane), in_the_plane(view.centers, plane)
         axis = "feature" if plane is None else "principal component"
