@@ -223,7 +223,7 @@ def test_links_commands_and_tests_named_on_a_page_are_there(page):
         else:
             program = (ROOT / script).read_text(encoding="utf-8")
             assert all(f'"--{name}"' in program for name in options), line
-        if script == "reproduce.py":
+        if script == "reproduce.py" and not words[2].endswith(".yaml"):
             assert (ROOT / "configs" / words[2].replace("<preset>", "blog")).is_dir(), line
 
 
