@@ -1,6 +1,7 @@
 """The Keras layer against Eq. 2 and `update_centers`, in all the ways in which Keras runs a layer."""
 
 import ast
+import re
 from pathlib import Path
 
 import keras
@@ -144,3 +145,11 @@ def test_the_file_stands_alone_and_is_short():
     nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert [ast.unparse(node) for node in nodes] == ["import keras", "from keras import ops"]
     assert len(path.read_text().splitlines()) <= 60
+
+
+def test_the_example_learns(run_script):
+    """Its moving averages need longer than this for the test images, so the last epoch's own accuracy counts."""
+    result = run_script("examples/keras_mnist.py", 6, "digits")
+    assert result.returncode == 0, result.stderr
+    assert float(re.findall(r"accuracy: ([0-9.]+)", result.stdout)[-1]) > 0.5  # chance: 0.1
+    assert re.search(r"^test: [0-9.]+% by softmax, [0-9.]+% by nearest center$", result.stdout, re.M)
