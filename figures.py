@@ -103,9 +103,9 @@ def columns(table: Path) -> dict[str, np.ndarray]:
 
 
 def outliers(run_folder: Path, count: int, data_dir: str | None = None, *, out: Path | None = None) -> list[Path]:
-    """Writes outliers.png and outliers.csv: the test images that are farther from their center than from another.
+    """Writes outliers.png and outliers.csv: the test images that lie farthest on the side of another center.
 
-    The first are those of which the distance to the own center exceeds that to the nearest other one the most.
+    The first is the one whose distance to its own center exceeds that to the nearest other center the most.
 
     Args, raises: as `explore`; `count` images, or all if there are fewer.
     """
@@ -199,9 +199,7 @@ def explore(run_folder: Path, data_dir: str | None = None, *, out: Path | None =
         unknown_names = [data.class_names[j] for j in splits.unknown.labels]
     plane = view.features.shape[1] > 2
     if plane:
-        note = (
-            "The plane is that of the first two principal components. Distances and nearest centers are in all of them."
-        )
+        note = "The plane holds the first two principal components. Distances and nearest centers are of all features."
     classifier = None if plane else (view.classifier_weights, view.classifier_bias)
     images = np.concatenate([splits.test.images, splits.unknown.images])
     text = explorer.page([*others, explorer_frame(panel, view)], images, index, unknown_names, classifier, note)

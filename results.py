@@ -184,7 +184,8 @@ def sweep_points(runs: Sequence[Run]) -> tuple[dict[str, list], dict[str, np.nda
     points = [dict(part.partition("=")[::2] for part in run.name.split("+")) for run in runs]
     settings = list(points[0])
     fields = {field.name for field in dataclasses.fields(Config)}
-    if not set(settings) <= fields or len(settings) > 2 or any(list(point) != settings for point in points):
+    alike = all(list(point) == settings and all(point.values()) for point in points)  # a config's name has no values
+    if not set(settings) <= fields or len(settings) > 2 or not alike:
         return None
     axes = {name: sorted({point[name] for point in points}, key=_in_order) for name in settings}
     seeds = sorted({run.config.seed for run in runs})

@@ -128,6 +128,7 @@ def figure(
 
     shown = [limits or limits_of([panel]) for panel in panels]
     columns = len(panels) if len(panels) <= MOST_IN_A_ROW or second_row else math.ceil(math.sqrt(len(panels)))
+    marked = len(panels)  # in the second row centers and names would hide the small ones
     if second_row:
         shown += [limits_of(panels)] * len(panels)
         panels = [*panels, *(panel._replace(title="at one scale") for panel in panels)]
@@ -141,7 +142,7 @@ def figure(
         row, column = divmod(number, columns)
         corner = np.array([0.6 + column * across, 0.5 + (rows - 1 - row) * down])
         axes = drawn.add_axes((*corner / page, *inches / page))
-        _draw(axes, panel, its_limits, inches, panel.centers if arranged is None else arranged)
+        _draw(axes, panel, its_limits, inches, panel.centers if arranged is None else arranged, number < marked)
         axes.set_xlabel(f"{panel.axis} 1" if number + columns >= len(panels) else None, fontsize=9)
         axes.set_ylabel(f"{panel.axis} 2" if column == 0 else None, fontsize=9)
     _add_legend(drawn, panels, left=(columns * across + 0.2) / page[0])
@@ -181,8 +182,11 @@ def palette(num_classes: int) -> Image.Image:
     return picture
 
 
-def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged: np.ndarray) -> None:
-    """One panel: points in one shuffled layer, so that no class lies on top of the others, then centers and names."""
+def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged: np.ndarray, marked: bool) -> None:
+    """One panel: points in one shuffled layer, so that no class lies on top of the others.
+
+    If it is to be `marked`, centers and names lie above them.
+    """
     features, labels, centers = (np.asarray(array) for array in panel[:3])
     low, high = np.array(limits[::2]), np.array(limits[1::2])
     outside = np.sum(((features < low) | (features > high)).any(axis=1))
@@ -213,6 +217,8 @@ def _draw(axes: Axes, panel: Panel, limits: Limits, inches: np.ndarray, arranged
     if panel.wrong is not None:
         at = features[panel.wrong]
         axes.scatter(*at.T, c="none", s=(2 * size) ** 2, edgecolors="black", linewidths=0.7, gid="wrong")
+    if not marked:
+        return
     present = np.unique(labels)  # a class without an image has no name, and its center says nothing
     names, centers, arranged = np.array(panel.class_names)[present], centers[present], np.asarray(arranged)[present]
     axes.plot(*centers.T, **center_marker(len(panel.class_names), 3.5 * size), gid="centers")

@@ -257,6 +257,7 @@ def test_a_second_row_shows_all_at_one_scale():
     assert [axes.get_title() for axes in drawn.axes] == ["own"] * 3 + ["at one scale"] * 3
     assert len({limits(axes) for axes in drawn.axes[:3]}) == 3
     assert {limits(axes) for axes in drawn.axes[3:]} == {clusters.limits_of(panels)}
+    assert [len(axes.texts) for axes in drawn.axes] == [10] * 3 + [0] * 3
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from pictures import sensitivity
 from presets import read_preset
 from test_reproduce import call, metrics_of, presets, rows, trainer  # noqa: F401 - fixtures
 
-CONFIGS = Path(reproduce.__file__).parent / "configs"
+ROOT = Path(reproduce.__file__).parent
+CONFIGS = ROOT / "configs"
 
 
 @pytest.fixture
@@ -121,6 +122,11 @@ def test_what_is_of_no_sweep_has_no_sensitivity(tmp_path, call, trainer):  # noq
     assert call() == 0
     assert results.sweep_points(runs.read_folders(tmp_path / "out")) is None
     assert not (tmp_path / "out" / "sensitivity.png").exists()
+
+
+def test_a_config_that_is_called_as_a_setting_is_no_sweep():
+    (run,) = (run for run in runs.read_export(ROOT / "docs" / "results" / "differences") if run.name == "batch_norm")
+    assert results.sweep_points([run]) is None
 
 
 def test_a_heat_map_writes_the_means_and_a_line_has_bars():
