@@ -12,7 +12,9 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # before TensorFlow, which reads it while it is imported, and takes seconds to be
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -25,15 +27,18 @@ import tensorflow.compat.v1 as tf
 import figures
 import metrics
 import runs
-from config import CommandLine, Config, parse_command_line, resolve_snapshot_steps, to_yaml
+from config import NOT_COMPARED, CommandLine, Config, names, parse_command_line, resolve_snapshot_steps, to_yaml
 from mnist_data import DataError, Split, Splits, batches, divide, fingerprint, load, shifted
 from running import checkpoints, hooks
 from running.precision import PrecisionError, resolve_precision
 from running.run_folder import RunFolderError, TableFile, create, locked
-from running.session import open_session
+from running.session import Session, open_session
 from running.signals import Stopped, StopSignals
 from running.streams import outlive_readers
 from training_graph import TAGS, TrainGraph, build_graph, collapse, misfit, rehearsal
+
+if TYPE_CHECKING:
+    from running.cluster import Cluster
 
 PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own before step 200
 WATCHED = 2000  # test images in each snapshot
@@ -55,10 +60,29 @@ def evaluate(session: tf.Session, graph: TrainGraph, split: Split) -> tuple[runs
     return runs.Features(features, split.labels, predictions, centers, int(step), shape), cross_entropy
 
 
+def fed(
+    graph: TrainGraph, config: Config, split: Split, first_step: int, cluster: "Cluster | None"
+) -> Iterator[tuple[int, dict[tf.Tensor, np.ndarray]]]:
+    """The steps from `first_step` on, each with what is fed: the batch, or this process's part of it."""
+    own = slice(None) if cluster is None else slice(cluster.rank, None, cluster.size)
+    order = batches(len(split.labels), config.batch_size, config.seed, first_step)
+    for step, index in zip(range(first_step, config.steps), order, strict=False):  # the order has no end
+        images = shifted(split.images[index], config.augment_shift, config.seed, step)
+        yield step, {graph.images: images[own], graph.labels: split.labels[index][own]}
+
+
 def train(
-    graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, start: checkpoints.Found, signals: StopSignals
+    graph: TrainGraph,
+    config: Config,
+    splits: Splits,
+    run_folder: Path,
+    start: checkpoints.Found,
+    signals: StopSignals,
+    cluster: "Cluster | None" = None,
 ) -> None:
     """Trains from the checkpoint `start`, or from step 0, up to `config.steps`; files of the run go to `run_folder`.
+
+    In a `cluster`, this is what its chief does.
 
     Raises:
         hooks.NonFiniteError: if a loss or variable is not finite; the newest checkpoint is from before.
@@ -90,21 +114,21 @@ def train(
 
     progress = hooks.ProgressHook(graph.scalars, SHOWN, start.step, config.steps, config.log_every_steps)
     num_classes = graph.centers.shape[0]
-    order = batches(len(splits.train.labels), config.batch_size, config.seed, start.step)
     watchers = [
         hooks.PatienceHook(graph.scalars, lambda values: collapse(values, num_classes), PATIENCE),
         hooks.TableHook(graph.scalars, config.log_every_steps, config.steps, rows.append),
         hooks.EventsHook(runs.events_path(run_folder, "train"), start.step, config.log_every_steps, config.steps),
-        hooks.StopHook(signals),
+        hooks.StopHook(signals) if cluster is None else cluster.hook(signals),
         progress,
     ]
-    every = config.checkpoint_every_steps
+    every, saver = config.checkpoint_every_steps, graph.saver
     with signals.deferred():
-        with progress, open_session(checkpoint_folder, start, graph.saver, graph.scalars, watchers, every) as session:
+        with (
+            progress,
+            open_session(checkpoint_folder, start, saver, graph.scalars, watchers, every, cluster) as session,
+        ):
             look(start.step, session.raw_session())
-            for step, index in zip(range(start.step, config.steps), order, strict=False):  # the order has no end
-                images = shifted(splits.train.images[index], config.augment_shift, config.seed, step)
-                feed = {graph.images: images, graph.labels: splits.train.labels[index]}
+            for step, feed in fed(graph, config, splits.train, start.step, cluster):
                 session.run([graph.train_op, graph.center_update], feed)
                 if session.should_stop():  # before an evaluation: the run that goes on from here begins with it
                     break
@@ -112,6 +136,19 @@ def train(
         if progress.steps:
             row = {"step": progress.step, "steps": progress.steps, "seconds": round(progress.seconds, 3)}
             TableFile(run_folder / "sessions.csv", keep_to=start.step).append(row)
+
+
+def follow(graph: TrainGraph, config: Config, splits: Splits, signals: StopSignals, cluster: "Cluster") -> None:
+    """Trains along with the chief of a `cluster`, from its step on. Leaves no file."""
+    together = cluster.hook(signals)
+    with signals.deferred(), Session([together], master=cluster.target, config=cluster.config) as session:
+        start = int(session.raw_session().run(graph.scalars["step"]))
+        print(f"going on with the chief from step {start:,}", flush=True)
+        for _, feed in fed(graph, config, splits.train, start, cluster):
+            session.run([graph.train_op, graph.center_update], feed)
+            if session.should_stop():
+                break
+    print("done; the chief has the run's files")
 
 
 def extract(graph: TrainGraph, run_folder: Path, name: str, splits: Splits) -> None:
@@ -122,7 +159,7 @@ def extract(graph: TrainGraph, run_folder: Path, name: str, splits: Splits) -> N
     bias = reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros_like(weights[0])
     # The network has no class for unknown images. Any will do for their cross entropy, which is not used.
     fed = split._replace(labels=np.zeros_like(split.labels)) if name == "unknown" else split
-    with tf.Session() as session:
+    with tf.Session(graph=graph.features.graph) as session:
         graph.saver.restore(session, found.path)
         view, _ = evaluate(session, graph, fed)
     view = view._replace(labels=split.labels, index=split.index, class_names=splits.class_names)
@@ -146,17 +183,18 @@ def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, 
             print(f"error: {run_folder / name}: not made ({type(error).__name__}: {reason})", file=sys.stderr)
 
 
-def run(command: CommandLine, signals: StopSignals) -> int:
+def run(command: CommandLine, signals: StopSignals, cluster: "Cluster | None" = None) -> int:
     """Does what the command line asks for, from loading the data to the pictures; returns the exit code of `main`.
 
-    Errors in settings, data and checkpoints are raised before any file of an earlier run changes.
+    Of a `cluster`, the workers take part in the training and leave all else to the chief. Errors in settings, data and
+    checkpoints are raised before any file of an earlier run changes.
     """
     config, run_folder = command.config, command.run_folder
     fetch = not command.resume  # a run that goes on had its data here
     data = load(config.dataset, config.data_dir, fetch, config.transpose_images)
     splits = divide(data, config.validation_fraction, config.split_seed, config.unknown_classes)
     sizes = len(splits.class_names), splits.train.images.shape[1:]
-    if problem := misfit(config, *sizes, len(splits.train.labels)):
+    if problem := misfit(config, *sizes, len(splits.train.labels), cluster.size if cluster is not None else 1):
         raise DataError(problem)
     precision, problem = resolve_precision(config.precision)
     # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
@@ -167,6 +205,17 @@ def run(command: CommandLine, signals: StopSignals) -> int:
             to_yaml(config), first_lines(config, data.source, splits), rehearsal(config, *sizes, *batch[:2]), sep="\n"
         )
         return 0
+    if command.resume and checkpoints.newest_whole(run_folder / "checkpoints").step == config.steps:
+        cluster = None  # what may be left to do, the chief does alone
+    if cluster is not None:
+        same = {
+            name: str(value) for name, value in dataclasses.asdict(config).items() if name not in names(NOT_COMPARED)
+        }
+        cluster.join(same | {"data": fingerprint(data), "TensorFlow": tf.__version__})
+        if cluster.rank:
+            with tf.Graph().as_default(), tf.device(cluster.device):
+                follow(build_graph(config, *sizes, cluster), config, splits, signals, cluster)
+            return 0
     if not command.resume:
         create(run_folder, overwrite=command.overwrite)
     with locked(run_folder), tf.Graph().as_default():
@@ -178,7 +227,8 @@ def run(command: CommandLine, signals: StopSignals) -> int:
             return 0
         start = checkpoints.newest_whole(run_folder / "checkpoints")
         print(*(f"warning: passed over a damaged checkpoint, {damaged}\n" for damaged in start.damaged), sep="", end="")
-        graph = build_graph(config, *sizes)
+        with tf.device(None if cluster is None else cluster.device):
+            graph = build_graph(config, *sizes, cluster)
         checkpoints.check_fits(start, tf.global_variables(), config.steps)
         # Features are written after the last step alone, and go when a run goes on from an earlier end.
         if start.step == config.steps and any(runs.features_path(run_folder, name).exists() for name in runs.SPLITS):
@@ -186,7 +236,10 @@ def run(command: CommandLine, signals: StopSignals) -> int:
             print(f"trained already, to step {start.step:,}; making {lacks}", flush=True)
         else:
             runs.make_ready(run_folder, config, start.step)
-            train(graph, config, splits, run_folder, start, signals)
+            train(graph, config, splits, run_folder, start, signals, cluster)
+            if cluster is not None:  # its graph is of a place there, where a session of the chief alone finds nothing
+                with tf.Graph().as_default():
+                    graph = build_graph(config, *sizes)
         finish(graph, config, splits, run_folder, "; ".join(filter(None, (data.source, data.note))))
     if runs.missing(run_folder, config):
         again = runs.resume_command(run_folder)
@@ -235,19 +288,32 @@ def main(arguments: list[str] | None = None) -> int:
     it could not be made; 128 and the signal's number after a signal.
     """
     tf.logging.set_verbosity(tf.logging.ERROR)  # py_func's deprecation, for one
-    command = parse_command_line(sys.argv[1:] if arguments is None else arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    command, cluster = parse_command_line(arguments), None
+    parent = int(os.environ.get("CENTERLOSS_ONE_OF_SEVERAL", 0)) or None  # the process that runs several, if one does
     try:
-        return run(command, StopSignals())
+        if "TF_CONFIG" in os.environ:
+            from running.cluster import read_tf_config
+
+            cluster = read_tf_config(os.environ["TF_CONFIG"])
+        return run(command, StopSignals(parent), cluster)
     except Stopped as stopped:
         code, message = 128 + stopped.signum, f"stopped by {stopped}"
     except hooks.NonFiniteError as error:
         advice = "The newest checkpoint is from before. Try a smaller --learning_rate or --center_loss_weight"
         code, message = 3, f"error: diverged at {error}\n{advice}"
-    except tf.errors.OpError as error:  # TensorFlow's own files: disk full, folder gone
+    except tf.errors.OpError as error:  # TensorFlow's own files, or its servers: disk full, folder gone, process lost
         code, message = 2, f"error: {error.message}"
+        if cluster is not None and cluster.lost(error):
+            message = "error: a process of the cluster was lost before the first step; see what it says"
+            if cluster.may_restart:
+                print("warning: a process of the cluster was lost; waiting until all are there", file=sys.stderr)
+                if cluster.rank == 0 and (command.run_folder / "config.yaml").is_file():
+                    arguments = ["--resume", str(command.run_folder), "--data_dir", command.config.data_dir]
+                cluster.restart([__file__, *arguments])
     except (DataError, PrecisionError, RunFolderError, checkpoints.CheckpointError, OSError) as error:
         code, message = 2, f"error: {error}"
-    if code > 128 and "CENTERLOSS_ONE_OF_SEVERAL" in os.environ:  # reproduce.py says so, and how to go on with all
+    if code > 128 and parent is not None:  # which says so, and how to go on with all
         return code
     begun = (command.run_folder / "config.yaml").is_file()
     again = f"go on with: {runs.resume_command(command.run_folder)}" if begun else "nothing begun"

@@ -5,7 +5,7 @@ A step is one `session.run([train_op, center_update])`. Letters in the shapes: B
 
 import math
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -15,6 +15,9 @@ from config import Config
 from network import Outputs, lenet
 from running import schedules
 from update_centers import update_centers_in_graph, update_centers_op
+
+if TYPE_CHECKING:
+    from running.cluster import Cluster
 
 CHECKPOINTS_KEPT = 3
 TAGS = {  # TensorBoard's, by the names of metrics.csv and validation.csv
@@ -43,13 +46,16 @@ class TrainGraph(NamedTuple):
     saver: tf.train.Saver  # of all variables
 
 
-def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) -> TrainGraph:
+def build_graph(
+    config: Config, num_classes: int, image_shape: tuple[int, ...], cluster: "Cluster | None" = None
+) -> TrainGraph:
     """Builds everything that a run needs into the default graph.
 
     Args:
         config: the settings, `precision` resolved.
         num_classes: C.
         image_shape: [H, W] or [H, W, 3].
+        cluster: where several processes train together: a step then is fed this one's part of the batch.
 
     Returns:
         The handles; every variable is made, and the graph may be finalized.
@@ -62,22 +68,25 @@ def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) 
 
     with tf.name_scope("training"):
         x, logits = tower(scaled, config, num_classes, training=True)
+    y = labels
+    if cluster is not None:  # all that follows is of the whole batch, and the same on each process
+        x, logits, y = cluster.whole(config.batch_size, x, logits, y)
     centers = tf.get_variable(
         "centers", [num_classes, config.feature_width], initializer=tf.zeros_initializer(), trainable=False
     )
     # in_graph reads the rows of the batch from the variable itself; the whole of it would be copied in each step.
     in_graph = updates_in_graph(config, num_classes)
     c = centers if in_graph else centers.read_value()
-    own_c = tf.gather(c, labels)  # [B, D], the c_{y_i}
+    own_c = tf.gather(c, y)  # [B, D], the c_{y_i}
 
     # Eq. 5: L = L_S + lambda · L_C
     with tf.name_scope("cross_entropy"):
-        l_s = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+        l_s = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits))
     with tf.name_scope("center_loss"):
         naive = config.center_loss == "naive"
-        l_c = center_loss_naive(x, labels, c, num_classes) if naive else center_loss(x, labels, c)
+        l_c = center_loss_naive(x, y, c, num_classes) if naive else center_loss(x, y, c)
         if config.center_loss_reduction == "mean":
-            l_c /= tf.cast(tf.shape(labels)[0], tf.float32)
+            l_c /= tf.cast(tf.shape(y)[0], tf.float32)
     lambda_ = schedules.warm_up(
         step, config.center_loss_weight, config.center_loss_warmup_steps, config.center_loss_warmup_power
     )
@@ -88,9 +97,9 @@ def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) 
     # py_func both use one read of the centers. With in_graph the update waits until all readers have read.
     with tf.name_scope("center_update"):
         if in_graph:
-            center_update, moves = move_in_graph(centers, own_c, x, labels, config.center_alpha, readers=[l_c, own_c])
+            center_update, moves = move_in_graph(centers, own_c, x, y, config.center_alpha, readers=[l_c, own_c])
         else:
-            center_update, moves = move_by_py_func(centers, c, x, labels, config.center_alpha)
+            center_update, moves = move_by_py_func(centers, c, x, y, config.center_alpha)
 
     rate = schedules.learning_rate(
         step,
@@ -101,14 +110,14 @@ def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) 
         multi_step_at=config.multi_step_at,
         multi_step_factor=config.multi_step_factor,
     )
-    train_op = optimize(loss + decay(config.weight_decay), rate, step, config)
+    train_op = optimize(loss, rate, step, config, cluster)
 
     scalars = {
         "step": step,
         "loss": loss,
         "cross_entropy": l_s,
         "center_loss": l_c,
-        "accuracy": tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=1), labels), tf.float32)),
+        "accuracy": tf.reduce_mean(tf.cast(tf.equal(tf.argmax(logits, axis=1), y), tf.float32)),
         "center_loss_weight": lambda_,
         "learning_rate": rate,
         "center_shift": tf.reduce_sum(tf.norm(moves, axis=1)) / num_classes,  # how far the centers moved, mean
@@ -135,10 +144,18 @@ def build_graph(config: Config, num_classes: int, image_shape: tuple[int, ...]) 
     )
 
 
-def misfit(config: Config, num_classes: int, image_shape: tuple[int, ...], num_images: int) -> str | None:
+def misfit(
+    config: Config, num_classes: int, image_shape: tuple[int, ...], num_images: int, processes: int = 1
+) -> str | None:
     """Why the settings don't fit C classes of N training images [H, W] or [H, W, 3]; None if they do."""
     if config.batch_size > num_images:
         return f"batch_size: {config.batch_size} is more than the {num_images} training images"
+    smallest = num_images % config.batch_size or config.batch_size
+    if smallest < processes:
+        return (
+            f"batch_size: of batches of {config.batch_size} the last one of an epoch has {smallest} of the "
+            f"{num_images} training images, too few for {processes} processes"
+        )
     side = min(image_shape[:2])
     left = side - 2 * config.crop
     if left // 4 < config.third_pool_size:
@@ -216,14 +233,22 @@ def decay(weight_decay: float) -> tf.Tensor | float:
     return weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels]) if weight_decay else 0.0
 
 
-def optimize(loss: tf.Tensor, rate: tf.Tensor, step: tf.Tensor, config: Config) -> tf.Operation:
-    """One step of the optimizer on `loss`, the moving averages of batch norm, and the count of steps."""
+def optimize(
+    loss: tf.Tensor, rate: tf.Tensor, step: tf.Tensor, config: Config, cluster: "Cluster | None"
+) -> tf.Operation:
+    """One step on `loss` and the weight decay, the moving averages of batch norm, and the count of steps."""
     if config.optimizer == "adam":
         optimizer = tf.train.AdamOptimizer(rate)
     else:
         optimizer = tf.train.MomentumOptimizer(rate, config.momentum)
+    # Each process of a cluster has the gradient through its own images; the weight decay is the same on all.
+    loss += decay(config.weight_decay / (cluster.size if cluster is not None else 1))
+    gradients, variables = zip(*optimizer.compute_gradients(loss), strict=True)
+    if cluster is not None:
+        gradients = cluster.sums(gradients)
     with tf.control_dependencies([step]):  # else the step might be read after it is counted up
-        minimize = optimizer.minimize(loss, global_step=tf.train.get_global_step())
+        pairs = list(zip(gradients, variables, strict=True))
+        minimize = optimizer.apply_gradients(pairs, global_step=tf.train.get_global_step())
     return tf.group(minimize, *tf.get_collection(tf.GraphKeys.UPDATE_OPS))
 
 

@@ -1,11 +1,15 @@
 """A training session that starts from a named checkpoint and never saves what is not finite."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tensorflow.compat.v1 as tf
 
 from running.checkpoints import Found
 from running.hooks import FiniteHook, FiniteVariables, Scalars
+
+if TYPE_CHECKING:
+    from running.cluster import Cluster
 
 
 class Session(tf.train.SingularMonitoredSession):
@@ -23,6 +27,7 @@ def open_session(
     scalars: Scalars,
     hooks: list[tf.train.SessionRunHook],
     save_every_steps: int,
+    cluster: "Cluster | None" = None,
 ) -> Session:
     """A session on the default graph; checkpoints go to `folder`.
 
@@ -37,6 +42,7 @@ def open_session(
         scalars: of a step, checked first after each.
         hooks: what else rides along.
         save_every_steps: steps between checkpoints; the first and the last step are saved too.
+        cluster: that this process has joined.
     """
     variables, losses = tf.global_variables(), FiniteHook(scalars)
     restore = None
@@ -54,4 +60,5 @@ def open_session(
         save_graph_def=False,
     )
     scaffold = tf.train.Scaffold(saver=saver, init_fn=restore)
-    return Session([losses, *hooks, saving], scaffold)
+    where = {} if cluster is None else {"master": cluster.target, "config": cluster.config}
+    return Session([losses, *hooks, saving], scaffold, **where)

@@ -21,6 +21,11 @@ def take_over(handler: Callable[[int, object], None]) -> None:
             signal.signal(signum, handler)
 
 
+def orphaned(parent: int | None) -> bool:
+    """Whether `parent`, the id of this process's parent, is gone; False where it is None."""
+    return parent not in (None, os.getppid())
+
+
 class Stopped(BaseException):
     """A signal asked the process to end. Like KeyboardInterrupt, not an Exception.
 
@@ -36,22 +41,34 @@ class Stopped(BaseException):
 class StopSignals:
     """Takes over the signals of ENDING for the rest of the process.
 
-    Attributes:
-        received: the first signal that came; None so far. A second signal of URGENT ends the process. Python gets
-            it only after the running TensorFlow step or save.
+    A second signal of URGENT ends the process. Python gets it only after the running TensorFlow step or save.
+
+    Args:
+        parent: the process that this one is not to outlive, its id; None if it may.
     """
 
-    def __init__(self) -> None:
-        self.received: int | None = None
+    def __init__(self, parent: int | None = None) -> None:
+        self._parent, self._received = parent, None
         self._deferred = False
         take_over(self._receive)
 
+    @property
+    def received(self) -> int | None:
+        """The first signal that came, or SIGTERM once the parent is gone; None so far."""
+        if self._received is None and orphaned(self._parent):
+            self._received = signal.SIGTERM
+        return self._received
+
+    def note(self, signum: int) -> None:
+        """Takes `signum` for received, if none was before."""
+        self._received = self._received or signum
+
     def _receive(self, signum: int, frame: object) -> None:
-        if self.received is not None:
+        if self._received is not None:
             if signum in URGENT:
                 os._exit(128 + signum)
             return
-        self.received = signum
+        self._received = signum
         if not self._deferred:
             raise Stopped(signum)
 

@@ -120,14 +120,14 @@ def test_stop_saves_and_stops_and_the_rest_can_be_run_later(tmp_path, monkeypatc
     def feeds():
         for number in range(10):
             if number == 4:
-                signals.received = 15
+                signals.note(15)
             yield 1
 
     toy = Toy()
     assert toy.run(tmp_path, feeds(), [hooks.StopHook(signals)], save_steps=100) == 5, "the step under way is finished"
     assert saved(tmp_path) == (5, 5.0)
     with tf.Graph().as_default():
-        toy, signals.received = Toy(), None
+        toy, signals = Toy(), StopSignals()
         assert toy.run(tmp_path, [1] * 5, [hooks.StopHook(signals)], save_steps=100) == 5
         assert saved(tmp_path) == (10, 10.0)
 
