@@ -5,6 +5,7 @@
     python reproduce.py fast --seeds 0 1 2 3 4 --export docs/results
     python reproduce.py blog --only softmax lambda_0.01
     python reproduce.py my_sweep.yaml
+    python reproduce.py my_sweep.yaml --jobs 4 --engine dask
     python reproduce.py fast --from docs/results
     python reproduce.py fast --from docs/results --only softmax lambda_eff_1 --out outputs/two
 
@@ -16,11 +17,11 @@ and panels that come of the runs are in results.py.
 import dataclasses
 import os
 import shlex
-import signal
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 if __name__ == "__main__":
     os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # the user's own can make matplotlib's import fail
@@ -30,18 +31,23 @@ import jsonargparse
 import results
 from config import NOT_COMPARED, Config, Count, PositiveCount, names
 from presets import Preset, read_preset
+from running import jobs
 from running.command_line import Parser, folder
-from running.run_folder import RunFolderError
-from running.signals import Child
+from running.run_folder import InUseError, RunFolderError, locked
+from running.signals import Child, Stopped, take_over
 from running.streams import outlive_readers
 from runs import Run, finished_step, missing, read_export, read_folders
 
 ROOT = Path(__file__).resolve().parent
+TRIES = 3  # of a run that is killed, or whose folder is in use
+PAUSE = 10  # seconds before another
+IN_USE = 5  # exit code of train_mnist.py
 
 
 class Planned(NamedTuple):
     """A run that was asked for."""
 
+    name: str  # of the config
     folder: Path  # <out>/<config>-seed<n>
     config: Config
     arguments: list[str]  # of train_mnist.py
@@ -89,28 +95,103 @@ def finished(run: Planned) -> bool:
     return finished_step(run.folder) == run.config.steps and not missing(run.folder, run.config)
 
 
-def train_all(planned: list[Planned], child: Child) -> list[str]:
-    """Runs what is not finished, until a signal comes; returns what failed, each with its reason."""
+def train_all(planned: list[Planned]) -> list[str]:
+    """Runs what is not finished, one after the other; returns what failed, each with its reason.
+
+    Raises:
+        Stopped: after a signal, when the run under way has its checkpoint.
+    """
+    stop_file = os.environ.get("CENTERLOSS_STOP_FILE")
+    child = Child(os.getppid(), Path(stop_file)) if stop_file else Child()  # one of several, or alone
     left = [run for run in planned if not finished(run)]
     failed = []
     print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
-    while left and child.stopped_by is None:
+    while left:
         steps = sum(run.config.steps for run in left)
         runs = f"{len(left)} run{'s' * (len(left) != 1)}"
         print(f"left: {runs}, {steps:,} steps; each run says after 20 steps how long it takes", flush=True)
         run = left.pop(0)
-        if (run.folder / "config.yaml").is_file():
-            arguments = ["--resume", str(run.folder), "--data_dir", run.config.data_dir]
-        else:  # a folder without settings is of a run that was ended while it was being made
-            arguments = [*run.arguments, *(["--overwrite"] if run.folder.exists() else [])]
-        print(f"--- {run.folder.name} {'goes on' if arguments[0] == '--resume' else 'starts'}", flush=True)
-        command = [sys.executable, str(ROOT / "train_mnist.py"), *arguments]
-        code = child.run(command, env=os.environ | {"CENTERLOSS_ONE_OF_SEVERAL": "1"})
-        if code != 0 and child.stopped_by is None:
+        for again in reversed(range(TRIES)):
+            code = train(run, child)
+            lost = code < 0 or code == IN_USE  # killed, or of a process that may be ending
+            if not (lost and again):
+                break
+            print(f"{run.folder.name}: exit code {code}; trying again", flush=True)
+            child.sleep(PAUSE)
+        if code != 0:
             lacks = ", ".join(missing(run.folder, run.config))
             why = f"trained, but without {lacks}" if code == 4 else f"exit code {code}"
             failed.append(f"{run.folder.name} ({why})")
     return failed
+
+
+def train(run: Planned, child: Child) -> int:
+    """Starts a run, or goes on with it; returns the exit code of train_mnist.py."""
+    if (run.folder / "config.yaml").is_file():
+        arguments = ["--resume", str(run.folder), "--data_dir", run.config.data_dir]
+    else:  # a folder without settings is of a run that was ended while it was being made
+        arguments = [*run.arguments, *(["--overwrite"] if run.folder.exists() else [])]
+    print(f"--- {run.folder.name} {'goes on' if arguments[0] == '--resume' else 'starts'}", flush=True)
+    command = [sys.executable, str(ROOT / "train_mnist.py"), *arguments]
+    return child.run(command, env=os.environ | {"CENTERLOSS_ONE_OF_SEVERAL": str(os.getpid())})
+
+
+def one_run(run: Planned, options: jsonargparse.Namespace) -> list[str]:
+    """The words of a command that makes one run, wherever it stands; once it is finished, the command does nothing."""
+    is_file = options.preset.endswith(".yaml")
+    words = [sys.executable, ROOT / "reproduce.py", Path(options.preset).resolve() if is_file else options.preset]
+    words += ["--configs", Path(options.configs).resolve(), "--out", run.folder.parent.resolve()]
+    words += ["--only", run.name, "--seeds", run.config.seed, *(["--set", *options.set] if options.set else [])]
+    return [*map(str, words), *(["--steps", str(options.steps)] if options.steps else [])]
+
+
+def train_at_once(planned: list[Planned], options: jsonargparse.Namespace, out: Path) -> list[str]:
+    """As `train_all`, but several at once, by an engine. Each is a call of this program that asks for one run.
+
+    Raises:
+        jobs.EngineError: if the engine can't be used, or loses workers again and again.
+        Stopped: after a signal, when all runs have their checkpoints.
+    """
+    stop_file = out.resolve() / ".stop"
+
+    def stop(signum: int, frame: object) -> None:
+        stop_file.touch()  # where an engine's workers are on other machines, nothing else reaches them
+        raise Stopped(signum)
+
+    out.mkdir(parents=True, exist_ok=True)
+    stop_file.unlink(missing_ok=True)
+    take_over(stop)
+    env = os.environ | {"CENTERLOSS_STOP_FILE": str(stop_file)}
+    how = {"engine": options.engine or "loky", "jobs": options.jobs, "address": options.address}
+    try:
+        for again in reversed(range(TRIES)):
+            left = [run for run in planned if not finished(run)]
+            print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
+            try:
+                codes = jobs.run_all([one_run(run, options) for run in left], env, **how)
+                break
+            except jobs.LostWorkerError as error:
+                if not again:
+                    raise
+                print(f"warning: {error}; trying again what is not finished", file=sys.stderr, flush=True)
+    finally:
+        wait_for([run.folder for run in planned])
+        stop_file.unlink(missing_ok=True)
+    return [f"{run.folder.name} (exit code {code})" for run, code in zip(left, codes, strict=True) if code]
+
+
+def wait_for(folders: list[Path]) -> None:
+    """Waits until no process holds one of the `folders`, but no longer than a slow checkpoint takes."""
+    end = time.monotonic() + 120
+    for each in folders:
+        while time.monotonic() < end:
+            try:
+                with locked(each):
+                    break
+            except InUseError:
+                time.sleep(0.5)
+            except RunFolderError:  # not begun
+                break
 
 
 def refuse_unknown(only: Iterable[str], names: Iterable[str]) -> None:
@@ -139,17 +220,22 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
             arguments, config = preset.run(name, seed)
             run_name = f"{name}-seed{seed}"
             arguments = [*arguments, f"--output_dir={out}", f"--run_name={run_name}"]
-            planned.append(Planned(out / run_name, config, arguments))
-    child = Child()
-    failed = train_all(planned, child)
+            planned.append(Planned(name, out / run_name, config, arguments))
+    if options.plan:
+        print(*(shlex.join(one_run(run, options)) for run in planned if not finished(run)), sep="\n")
+        return 0
+    try:
+        at_once = options.jobs > 1 or options.engine is not None
+        failed = train_at_once(planned, options, out) if at_once else train_all(planned)
+    except Stopped as stopped:
+        if "CENTERLOSS_STOP_FILE" not in os.environ:  # else the call that runs several says so
+            print(f"stopped by {stopped}; go on with: {again}", file=sys.stderr)
+        return 128 + stopped.signum
     runs = [run for run in read_folders(out) if run.metrics is not None]
-    if runs and child.stopped_by is None:
+    if runs:
         print(*results.write(out, preset.name, runs, common_scale=options.common_scale), sep="\n")
         if destination:
             print(*results.export(runs, destination, common_scale=options.common_scale), sep="\n")
-    if child.stopped_by is not None:
-        print(f"stopped by {signal.Signals(child.stopped_by).name}; go on with: {again}", file=sys.stderr)
-        return 128 + child.stopped_by
     if failed:
         print(
             f"failed: {', '.join(failed)}. A run without metrics.json is in no table. A second call tries again.",
@@ -192,6 +278,14 @@ def main(arguments: list[str] | None = None) -> int:
     add("--export", type=str | None, metavar="DIR", help="write DIR/<preset>/, small enough for a repository, too")
     add("--export_as", type=str | None, metavar="NAME", help="write DIR/NAME/ instead")
     add("--from", type=str | None, metavar="DIR", help="train nothing, redraw the export DIR/<preset>/")
+    add("--jobs", type=PositiveCount, default=1, help="runs at once; each takes all cores that it finds")
+    add(
+        "--engine",
+        type=Literal["loky", "dask", "ray"] | None,
+        help="what runs them at once; default: loky, if --jobs says several",
+    )
+    add("--address", type=str | None, help="of a Dask or Ray cluster that is there")
+    add("--plan", action="store_true", help="train nothing, print a command for each run that is not finished")
     add("--configs", type=str, default=str(ROOT / "configs"), help="folder of the presets")
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser.parse_args(arguments)
@@ -206,7 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         again = f"python reproduce.py {shlex.join(arguments)}"
         return redraw(options) if options["from"] is not None else reproduce(options, again)
-    except (RunFolderError, OSError, ValueError) as error:
+    except (RunFolderError, jobs.EngineError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

@@ -31,7 +31,7 @@ from config import NOT_COMPARED, CommandLine, Config, names, parse_command_line,
 from mnist_data import DataError, Split, Splits, batches, divide, fingerprint, load, shifted
 from running import checkpoints, hooks
 from running.precision import PrecisionError, resolve_precision
-from running.run_folder import RunFolderError, TableFile, create, locked
+from running.run_folder import InUseError, RunFolderError, TableFile, create, locked
 from running.session import Session, open_session
 from running.signals import Stopped, StopSignals
 from running.streams import outlive_readers
@@ -285,7 +285,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit code.
 
     0; 2 for a bad setting, file or folder; 3 for a diverged run; 4 if the training is done, but a file that comes after
-    it could not be made; 128 and the signal's number after a signal.
+    it could not be made; 5 if another process holds the run's folder; 128 and the signal's number after a signal.
     """
     tf.logging.set_verbosity(tf.logging.ERROR)  # py_func's deprecation, for one
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -312,7 +312,7 @@ def main(arguments: list[str] | None = None) -> int:
                     arguments = ["--resume", str(command.run_folder), "--data_dir", command.config.data_dir]
                 cluster.restart([__file__, *arguments])
     except (DataError, PrecisionError, RunFolderError, checkpoints.CheckpointError, OSError) as error:
-        code, message = 2, f"error: {error}"
+        code, message = 5 if isinstance(error, InUseError) else 2, f"error: {error}"
     if code > 128 and parent is not None:  # which says so, and how to go on with all
         return code
     begun = (command.run_folder / "config.yaml").is_file()

@@ -17,6 +17,10 @@ class RunFolderError(Exception):
     """The folder can't be used. The message names it and says what to do."""
 
 
+class InUseError(RunFolderError):
+    """Another process holds the folder. Trying again later may help."""
+
+
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
     """Adds `path` to an OSError that has none, as that of a full disk."""
@@ -93,7 +97,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Holds the run folder for this process; the kernel lets go of it when the process dies, however it dies.
 
     Raises:
-        RunFolderError: if it is no run folder, or another process holds it, whose id the message gives.
+        RunFolderError: if it is no run folder.
+        InUseError: if another process holds it, whose id the message gives.
     """
     if not (folder / MARKER).is_file():
         raise RunFolderError(f"{folder}: no run here (no {MARKER} in it); see the folders in {folder.parent}/")
@@ -101,7 +106,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunFolderError(
+            raise InUseError(
                 f"{folder}: in use by process {marker.read().strip() or '(unknown)'}; wait for it, or stop it first"
             ) from None
         except OSError as error:

@@ -6,8 +6,10 @@ At other times it raises `Stopped`. `Child` passes signals on to a child process
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 # From a terminal, a user, a lost line, and batch systems whose time is nearly over.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
@@ -90,17 +92,22 @@ class Child:
     The child is in a session of its own. In ours it would get Ctrl-C twice, from us and the terminal, and the second
     signal would end it without a checkpoint.
 
+    Args:
+        parent: the process that this one is not to outlive, its id; None if it may.
+        stop_file: a path; once a file is there, it is as if SIGTERM had come. None: no such path.
+
     Attributes:
         stopped_by: the first signal that came; None so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parent: int | None = None, stop_file: Path | None = None) -> None:
         self.stopped_by: int | None = None
+        self._parent, self._stop_file = parent, stop_file
         self._process: subprocess.Popen | None = None
         self._waiting: list[int] = []  # signals that the child is yet to get
         take_over(self._receive)
 
-    def _receive(self, signum: int, frame: object) -> None:
+    def _receive(self, signum: int, frame: object = None) -> None:
         self.stopped_by = self.stopped_by or signum
         self._waiting.append(signum)
         self._pass_on()
@@ -109,12 +116,41 @@ class Child:
         while self._process is not None and self._waiting:
             self._process.send_signal(self._waiting.pop(0))
 
+    def sleep(self, seconds: int) -> None:
+        """Waits; raises `Stopped` as soon as a signal comes."""
+        for _ in range(seconds):
+            self._look_round()
+            self._raise_stopped()
+            time.sleep(1)
+
+    def _raise_stopped(self) -> None:
+        if self.stopped_by is not None:
+            raise Stopped(self.stopped_by)
+
+    def _look_round(self) -> None:
+        """Takes the loss of the parent, and a file at `stop_file`, for SIGTERM."""
+        asked = self._stop_file is not None and self._stop_file.exists()
+        if self.stopped_by is None and (asked or orphaned(self._parent)):
+            self._receive(signal.SIGTERM)
+
     def run(self, command: list[str], env: Mapping[str, str] | None = None) -> int:
-        """Runs `command` to its end, in the environment `env`; its exit code, negative for a signal that it died of."""
+        """Runs `command` to its end, in the environment `env`.
+
+        Returns:
+            Its exit code, negative for a signal that it died of.
+
+        Raises:
+            Stopped: once it has ended, if a signal came to this process.
+        """
         with subprocess.Popen(command, env=env, start_new_session=True) as process:
             self._process = process
             self._pass_on()  # one that came while the process was being made
             try:
-                return process.wait()
+                while process.poll() is None:
+                    self._look_round()
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(1)
             finally:
                 self._process = None
+        self._raise_stopped()
+        return process.returncode

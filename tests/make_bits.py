@@ -64,7 +64,7 @@ def presets(root: Path):
     from config import parse_command_line
 
     for path in sorted((root / "configs").rglob("*.yaml")):
-        if path.parent.name not in ("long", "open_set"):
+        if path.parent.name != "long" and not (path.parent / "sweep.yaml").exists():
             name = str(path.relative_to(root / "configs").with_suffix(""))
             yield name, parse_command_line(["--config", str(path)]).config
 

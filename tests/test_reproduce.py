@@ -19,7 +19,7 @@ import results
 import runs
 from pictures import clusters
 from running import run_folder
-from running.signals import Child
+from running.signals import Child, Stopped
 
 ROOT = Path(reproduce.__file__).parent
 TABLE = {"results.csv", "results.md"}
@@ -89,7 +89,6 @@ class Trainer:
         self.commands, self.failing, self.made, self.stop_after = [], {}, {}, None
 
     def __call__(self):
-        self.stopped_by = None
         self.commands.clear()
         return self
 
@@ -98,11 +97,10 @@ class Trainer:
         asked = config.parse_command_line(command[2:])
         self.commands.append(command[2:])
         if len(self.commands) == self.stop_after:
-            self.stopped_by = signal.SIGTERM
             (asked.run_folder / "checkpoints").mkdir(parents=True)
             (asked.run_folder / "checkpoints" / "model.ckpt-7.index").touch()
             (asked.run_folder / "config.yaml").write_text(config.to_yaml(asked.config))
-            return 143
+            raise Stopped(signal.SIGTERM)
         code = self.failing.get(asked.run_folder.name, 0)
         if code in (0, 4):
             finish(asked.run_folder, asked.config, **self.made)
@@ -527,9 +525,11 @@ sys.exit(128 + got[0])
 """
     parent = f"""
 import sys
-from running.signals import Child
-child = Child()
-print(child.run([sys.executable, "-c", {child!r}]), int(child.stopped_by))
+from running.signals import Child, Stopped
+try:
+    print(Child().run([sys.executable, "-c", {child!r}]))
+except Stopped as stopped:
+    print("stopped by", int(stopped.signum))
 """
     process = subprocess.Popen(
         [sys.executable, "-c", parent], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -539,7 +539,7 @@ print(child.run([sys.executable, "-c", {child!r}]), int(child.stopped_by))
         os.killpg(process.pid, signum)  # to the whole group, as the terminal does
         time.sleep(0.2)
     output, _ = process.communicate(timeout=60)
-    assert output.splitlines() == [str([int(s) for s in signals]), f"{128 + signals[0]} {int(signals[0])}"]
+    assert output.splitlines() == [str([int(s) for s in signals]), f"stopped by {int(signals[0])}"]
 
 
 def test_a_child_that_dies_of_a_signal_did_not_stop_us():
