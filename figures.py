@@ -10,9 +10,10 @@ import numpy as np
 import metrics
 import runs
 from config import Config
-from mnist_data import CLASS_NAMES, Dataset, Splits, divide, fingerprint, load
+from mnist_data import CLASS_NAMES, load
 from pictures import animation, clusters, diagnostics
 from running.run_folder import RunFolderError, read_table, write_bytes
+from splits import Dataset, Splits, divide, fingerprint
 
 DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}
 

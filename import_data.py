@@ -20,11 +20,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from config import Name
 from data_files import DataError, as_images, as_labels, read_npz
-from mnist_data import stratified_split
 from pictures.contact_sheet import contact_sheet
 from running.command_line import Parser, folder
 from running.run_folder import write_bytes, write_whole
 from running.streams import outlive_readers
+from splits import stratified_split
 
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 SHEET_CLASSES, SHEET_IMAGES = 20, 12

@@ -3,13 +3,11 @@
     python train_mnist.py --config configs/blog/lambda_0.01.yaml
     python train_mnist.py --resume outputs/<run>
 
-In reading order: evaluation, the training loop, what a finished run leaves, one run, the command line. The graph is in
-`training_graph.py`.
+In reading order: the training loop, one run, the command line. The graph is in `training_graph.py`.
 """
 
 import dataclasses
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,17 +22,19 @@ if __name__ == "__main__":  # before TensorFlow, which reads it while it is impo
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import figures
 import metrics
 import runs
 from config import NOT_COMPARED, CommandLine, Config, names, parse_command_line, resolve_snapshot_steps, to_yaml
-from mnist_data import DataError, Split, Splits, batches, divide, fingerprint, load, shifted
+from data_files import DataError
+from evaluation import evaluate, finish, print_results
+from mnist_data import load
 from running import checkpoints, hooks
 from running.precision import PrecisionError, resolve_precision
 from running.run_folder import InUseError, RunFolderError, TableFile, create, locked
 from running.session import Session, open_session
 from running.signals import Stopped, StopSignals
 from running.streams import outlive_readers
+from splits import Split, Splits, batches, divide, fingerprint, shifted
 from training_graph import TAGS, TrainGraph, build_graph, collapse, misfit, rehearsal
 
 if TYPE_CHECKING:
@@ -42,22 +42,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own before step 200
 WATCHED = 2000  # test images in each snapshot
-EVALUATION_BATCH = 1000  # images a session.run; only speed and memory depend on it
 SHOWN = {"L_S": "cross_entropy", "L_C": "center_loss", "acc": "accuracy"}  # while it trains, by their labels
-
-
-def evaluate(session: tf.Session, graph: TrainGraph, split: Split) -> tuple[runs.Features, float]:
-    """What the evaluation tower makes of `split`, in order, and the mean cross entropy; changes no variable."""
-    parts = []
-    for start in range(0, len(split.labels), EVALUATION_BATCH):
-        batch = slice(start, start + EVALUATION_BATCH)
-        feed = {graph.images: split.images[batch], graph.labels: split.labels[batch]}
-        parts.append(session.run([graph.features, graph.predictions, graph.cross_entropies], feed))
-    features, predictions, cross_entropies = (np.concatenate(part) for part in zip(*parts, strict=True))
-    centers, step = session.run([graph.centers, graph.scalars["step"]])
-    cross_entropy = float(cross_entropies.mean(dtype=np.float64))
-    shape = split.images.shape[1:]
-    return runs.Features(features, split.labels, predictions, centers, int(step), shape), cross_entropy
 
 
 def fed(
@@ -151,38 +136,6 @@ def follow(graph: TrainGraph, config: Config, splits: Splits, signals: StopSigna
     print("done; the chief has the run's files")
 
 
-def extract(graph: TrainGraph, run_folder: Path, name: str, splits: Splits) -> None:
-    """Writes features_<name>.npz: every image of a split, as the newest checkpoint in `run_folder` sees it."""
-    found = checkpoints.newest_whole(run_folder / "checkpoints")
-    reader, split = checkpoints.read(found.path), getattr(splits, name)
-    weights, bias = reader.get_tensor("lenet/classifier/kernel"), "lenet/classifier/bias"
-    bias = reader.get_tensor(bias) if reader.has_tensor(bias) else np.zeros_like(weights[0])
-    # The network has no class for unknown images. Any will do for their cross entropy, which is not used.
-    fed = split._replace(labels=np.zeros_like(split.labels)) if name == "unknown" else split
-    with tf.Session(graph=graph.features.graph) as session:
-        graph.saver.restore(session, found.path)
-        view, _ = evaluate(session, graph, fed)
-    view = view._replace(labels=split.labels, index=split.index, class_names=splits.class_names)
-    view = view._replace(classifier_weights=weights, classifier_bias=bias)
-    runs.write_features(runs.features_path(run_folder, name), view)
-
-
-def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, source: str) -> None:
-    """Makes every file of a trained run that is missing. Where one fails, tells the error and goes on."""
-    for name in runs.missing(run_folder, config):
-        kind, _, split = name.partition(".")[0].partition("_")
-        try:
-            if kind == "features":
-                extract(graph, run_folder, split, splits)
-            elif kind == "clusters":
-                figures.draw([run_folder], splits=[split])
-            else:
-                runs.write_metrics(run_folder, config, source)
-        except Exception as error:  # whatever it is: the training behind it took hours
-            reason = str(getattr(error, "message", error)).partition("\n")[0]  # TensorFlow's go on for pages
-            print(f"error: {run_folder / name}: not made ({type(error).__name__}: {reason})", file=sys.stderr)
-
-
 def run(command: CommandLine, signals: StopSignals, cluster: "Cluster | None" = None) -> int:
     """Does what the command line asks for, from loading the data to the pictures; returns the exit code of `main`.
 
@@ -259,26 +212,6 @@ def first_lines(config: Config, source: str, splits: Splits) -> str:
         f"lambda {weight}, lambda_eff {config.lambda_eff:g}, alpha {config.center_alpha:g}\n"
         f"precision: {config.precision} in the convolutional stages"
     )
-
-
-def print_results(run_folder: Path, config: Config) -> None:
-    """Prints the results of a finished run, and a note if it may have been too short."""
-    results = runs.read_json(run_folder / "metrics.json")
-    test = results["test"]
-    ratio = "infinite" if test["inter_over_intra"] is None else f"{test['inter_over_intra']:.1f}"
-    print(f"test: {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest center")
-    print(f"smallest inter-class / mean intra-class distance: {ratio}")
-    if test["accuracy"] < 0.5 and config.center_loss_weight > 0:
-        print(
-            "note: the center loss first pulls all features to one point, and the classes\n"
-            "part only later: in the blog's recipe after some 2,000 to 15,000 steps. This run\n"
-            f"has {config.steps:,}. Perhaps only more steps are missing: --resume with --steps."
-        )
-    if "unknown" in results:
-        area = results["unknown"]["auroc_distance"]
-        print(f"unknown classes by distance to the nearest center: area under the ROC curve {area:.4f}")
-    print(*(f"picture: {run_folder / name}" for name in runs.last_files(config) if name.endswith(".png")), sep="\n")
-    print(f"look into it: python visualize.py {shlex.quote(str(run_folder))} --html")
 
 
 def main(arguments: list[str] | None = None) -> int:

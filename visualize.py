@@ -15,7 +15,7 @@ if __name__ == "__main__":
 import figures
 import runs
 from config import PositiveCount
-from mnist_data import DataError
+from data_files import DataError
 from running.command_line import Parser, folder
 from running.run_folder import RunFolderError
 from running.streams import outlive_readers

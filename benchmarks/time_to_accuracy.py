@@ -16,8 +16,9 @@ import numpy as np
 
 from benchmarks.table import DOCS, Row
 from config import Config, parse_command_line
-from mnist_data import Split, batches, divide, load
+from mnist_data import load
 from running.precision import fastest
+from splits import Split, batches, divide
 
 TARGET, MAX_EPOCHS = 0.985, 100
 EVALUATE_EVERY = 50  # steps of ours; PyTorch is evaluated after each epoch, 375 steps
@@ -39,7 +40,7 @@ def ours(training: Split, validation: Split) -> Iterator[tuple[int, float, float
     """(step, seconds so far, validation accuracy) of configs/quickstart.yaml."""
     import tensorflow.compat.v1 as tf
 
-    from train_mnist import evaluate
+    from evaluation import evaluate
     from training_graph import build_graph
 
     config = quickstart()

@@ -39,7 +39,10 @@ def bits_of(build_graph, config, data, split) -> dict[str, object]:
     """
     import tensorflow.compat.v1 as tf
 
-    from mnist_data import batches, shifted
+    try:
+        from splits import batches, shifted
+    except ImportError:  # as at that commit
+        from mnist_data import batches, shifted
 
     order = batches(len(split), config.batch_size, config.seed)
     with tf.Graph().as_default(), tf.Session() as session:

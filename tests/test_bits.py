@@ -7,8 +7,9 @@ import pytest
 
 from conftest import ROOT
 from make_bits import bits_of, presets, processor
-from mnist_data import divide, load
+from mnist_data import load
 from running.precision import resolve_precision
+from splits import divide
 from training_graph import build_graph
 
 MADE = json.loads((ROOT / "tests" / "bits.json").read_text(encoding="utf-8"))

@@ -13,9 +13,10 @@ from PIL import Image
 
 import figures
 import runs
-from mnist_data import divide, load
+from mnist_data import load
 from pictures.cells import cells, nearest_cells
 from pictures.clusters import colors
+from splits import divide
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver")

@@ -10,7 +10,8 @@ from PIL import Image
 import import_data
 from data_files import DataError
 from made_data import glyphs, idx_bytes, write_idx, write_npz
-from mnist_data import divide, load
+from mnist_data import load
+from splits import divide
 
 CHARACTERS = tuple("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 

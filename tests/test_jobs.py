@@ -1,5 +1,6 @@
 """Several runs at once by an engine: real processes, two local workers, the digits."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -14,8 +15,16 @@ import pytest
 from running import jobs, run_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = "dataset: digits\nchannels: [2, 3, 4]\nsteps: 200\nlog_every_steps: 20\ncheckpoint_every_steps: 20\nbatch_size: 20\n"
-CONFIG += "evaluate_every_steps: 200\nsnapshot_steps: []\n"
+CONFIG = """
+dataset: digits
+channels: [2, 3, 4]
+batch_size: 20
+steps: 200
+log_every_steps: 20
+checkpoint_every_steps: 20
+evaluate_every_steps: 200
+snapshot_steps: []
+"""
 
 
 @pytest.fixture
@@ -58,10 +67,8 @@ def of(process, script) -> list[psutil.Process]:
     """The processes that came of `process` and run `script`."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
-        try:
+        with contextlib.suppress(psutil.Error):  # gone by now
             found += [child] if any(script in word for word in child.cmdline()) else []
-        except psutil.Error:  # gone by now
-            pass
     return found
 
 

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 import mnist_data
 from data_files import DataError, read_idx
 from made_data import idx_bytes
-from mnist_data import batches, load, shifted, stratified_split
+from mnist_data import load
+from splits import batches, shifted, stratified_split
 
 ROOT = Path(mnist_data.__file__).parent
 STEMS = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")

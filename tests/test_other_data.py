@@ -11,8 +11,10 @@ from sklearn.metrics import roc_auc_score
 import predict
 import runs
 from config import Config
+from data_files import DataError
 from made_data import glyphs, mnist, resized, twenty, write_idx, write_npz
-from mnist_data import DataError, divide, fingerprint, load
+from mnist_data import load
+from splits import divide, fingerprint
 from training_graph import misfit
 
 TINY = [

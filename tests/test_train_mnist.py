@@ -16,12 +16,14 @@ import tensorflow.compat.v1 as tf
 import yaml
 
 import config
+import evaluation
 import train_mnist
 import training_graph
 from config import Config
 from conftest import ROOT
-from mnist_data import Split, batches, load
+from mnist_data import load
 from running import precision as precisions
+from splits import Split, batches
 from update_centers import update_centers
 
 TINY = {"dataset": "digits", "channels": (2, 3, 4), "batch_size": 20}
@@ -164,7 +166,7 @@ def test_training_moves_the_centers_and_evaluation_leaves_every_variable_alone(s
     for feed in feeds(graph, digits.train, 3):
         session.run([graph.train_op, graph.center_update], feed)
     trained = session.run(variables)
-    train_mnist.evaluate(session, graph, digits.test)
+    evaluation.evaluate(session, graph, digits.test)
     for before, after in zip(trained, session.run(variables), strict=True):
         assert np.asarray(before).tobytes() == np.asarray(after).tobytes()
     assert np.abs(session.run(graph.centers) - start).max() > 0
@@ -223,13 +225,13 @@ def test_naive_and_gather_loss_train_alike(session_of, digits):
 
 def test_evaluation_covers_the_whole_split_in_order(session_of, digits, monkeypatch):
     graph, session = session_of()
-    whole, cross_entropy = train_mnist.evaluate(session, graph, digits.test)
+    whole, cross_entropy = evaluation.evaluate(session, graph, digits.test)
     monkeypatch.setattr(train_mnist, "EVALUATION_BATCH", 100)  # 359 images: a short last batch
-    parts, again = train_mnist.evaluate(session, graph, digits.test)
+    parts, again = evaluation.evaluate(session, graph, digits.test)
     assert again == pytest.approx(cross_entropy, rel=1e-5)
     assert whole.features.shape == (len(digits.test.labels), 2)
     np.testing.assert_allclose(parts.features, whole.features, rtol=1e-5, atol=1e-5)
-    one, _ = train_mnist.evaluate(session, graph, Split(digits.test.images[7:8], digits.test.labels[7:8]))
+    one, _ = evaluation.evaluate(session, graph, Split(digits.test.images[7:8], digits.test.labels[7:8]))
     np.testing.assert_allclose(one.features[0], whole.features[7], rtol=1e-5, atol=1e-5)
 
 
