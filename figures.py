@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 
 import metrics
+import run_panels
 import runs
-from config import Config
-from mnist_data import CLASS_NAMES, load
+from mnist_data import load
 from pictures import animation, clusters, diagnostics
-from running.run_folder import RunFolderError, read_table, write_bytes
+from running.run_folder import read_table, write_bytes
 from splits import Dataset, Splits, divide, fingerprint
-
-DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": "digits (8×8, not MNIST)"}
 
 
 def draw(
@@ -49,7 +47,10 @@ def draw(
     several = len(run_folders) > 1
     out = out or (Path("outputs") if several else run_folders[0])
     names = [folder.resolve().name for folder in run_folders]
-    panels = {split: with_run_names([run_panel(folder, split) for folder in run_folders], names) for split in splits}
+    panels = {
+        split: run_panels.with_run_names([run_panels.run_panel(folder, split) for folder in run_folders], names)
+        for split in splits
+    }
     if common_scale and limits is None:
         limits = clusters.limits_of([panel for row in panels.values() for panel in row])
     drawn = [clusters.encoded(clusters.figure(row, limits=limits), format) for row in panels.values()]
@@ -74,7 +75,7 @@ def diagnose(run_folder: Path, what: str, split: str, *, format: str = "png", ou
         RunFolderError: as `draw`.
         ValueError: if regions are asked for of features that are wider than 2.
     """
-    panel = run_panel(run_folder, split)
+    panel = run_panels.run_panel(run_folder, split)
     view = runs.read_features(runs.features_path(run_folder, split))
     name = f"{what}_{split}"
     if what == "regions":
@@ -138,7 +139,7 @@ def outliers(run_folder: Path, count: int, data_dir: str | None = None, *, out: 
 
 def _with_images(run_folder: Path, data_dir: str | None) -> tuple[clusters.Panel, Splits, Dataset]:
     """The test panel of a finished run, and the images it was made from; raises as `explore`."""
-    config, panel = runs.read_settings(run_folder), run_panel(run_folder, "test")
+    config, panel = runs.read_settings(run_folder), run_panels.run_panel(run_folder, "test")
     data = load(config.dataset, data_dir or config.data_dir, transpose=config.transpose_images)
     runs.check_data(run_folder, fingerprint(data), data.source)
     return panel, divide(data, config.validation_fraction, config.split_seed, config.unknown_classes), data
@@ -153,20 +154,11 @@ def _written(drawn, folder: Path, name: str) -> Path:
 
 def animate(run_folder: Path, *, out: Path | None = None) -> list[Path]:
     """Writes `animation.gif`, one run's snapshots in motion, to `out` or the run's folder; raises as `draw`."""
-    content = animation.gif(snapshot_panels(run_folder))
+    content = animation.gif(run_panels.snapshot_panels(run_folder))
     target = (out or run_folder) / "animation.gif"
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target, content)
     return [target]
-
-
-def snapshot_panels(run_folder: Path) -> list[clusters.Panel]:
-    """A run's snapshots in the order of training; raises RunFolderError as `draw`."""
-    config, paths = runs.read_settings(run_folder), runs.snapshots(run_folder).values()
-    if not paths:
-        raise RunFolderError(f"{run_folder}: no snapshots; train a run with snapshot_steps left at its default")
-    last = list(paths)[-1]
-    return [panel(path, config, ", {:,} test images", "delete it to animate the others", last) for path in paths]
 
 
 def explore(run_folder: Path, data_dir: str | None = None, *, out: Path | None = None) -> list[Path]:
@@ -185,7 +177,9 @@ def explore(run_folder: Path, data_dir: str | None = None, *, out: Path | None =
 
     panel, splits, data = _with_images(run_folder, data_dir)
     view, others = runs.read_features(runs.features_path(run_folder, "test")), []
-    for snapshot, shown in zip(runs.snapshots(run_folder).values(), snapshot_panels(run_folder), strict=True):
+    for snapshot, shown in zip(
+        runs.snapshots(run_folder).values(), run_panels.snapshot_panels(run_folder), strict=True
+    ):
         seen = runs.read_features(snapshot)
         if seen.step < view.step:
             others.append(explorer_frame(shown, seen))
@@ -219,74 +213,3 @@ def explorer_frame(panel: clusters.Panel, view: runs.Features):
     own[: len(view.labels)] = np.linalg.norm(view.features[: len(view.labels)] - view.centers[view.labels], axis=1)
     nearest, distance = metrics.nearest_centers(view.features, view.centers)
     return explorer.Frame(panel, view.predictions, nearest, own, distance)
-
-
-def run_panel(run_folder: Path, split: str) -> clusters.Panel:
-    """One split of a run as it is drawn; raises RunFolderError as `draw`."""
-    config = runs.read_settings(run_folder)
-    path, resume = runs.features_path(run_folder, split), runs.resume_command(run_folder)
-    if not path.exists():
-        raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}")
-    shown = panel(path, config, f" {split}", f"delete it, and have it written again: {resume}")
-    unknown = runs.features_path(run_folder, "unknown")
-    if split != "test" or not unknown.exists():
-        return shown
-    return shown._replace(unknown=in_the_plane(runs.read_features(unknown).features, plane_of(path)))
-
-
-def plane_of(path: Path):
-    """The first two principal components of a file of features (scikit-learn's PCA), or None where D is 2."""
-    features = runs.read_features(path).features
-    if features.shape[1] <= 2:
-        return None
-    from sklearn.decomposition import PCA  # here, since scikit-learn takes a second to import
-
-    return PCA(2, random_state=0).fit(features)
-
-
-def in_the_plane(points: np.ndarray, plane) -> np.ndarray:
-    """[N, D] points as [N, 2], in the plane of `plane_of`."""
-    return points if plane is None else plane.transform(points)
-
-
-def panel(path: Path, config: Config, shown: str, advice: str, plane_from: Path | None = None) -> clusters.Panel:
-    """A file of features, checked, and titled with what tells runs apart: data, lambda, step, seed, accuracy.
-
-    Args:
-        path: of the file.
-        config: of its run.
-        shown: follows the name of the data set in the title; may hold a format for the number of images.
-        advice: what to do if the file is damaged.
-        plane_from: the file of features whose principal components are the plane, if D is above 2; by default `path`.
-
-    Raises:
-        RunFolderError: if it is missing or damaged.
-    """
-    with runs.reading(path, advice):
-        view, plane = runs.read_features(path), plane_of(plane_from or path)
-        weight, accuracy = config.center_loss_weight, np.mean(view.predictions == view.labels)
-        head = f"λ = {weight:g} (λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})" if weight else "softmax"
-        data = DATASET_TITLES.get(config.dataset, config.dataset.replace("$", r"\$"))
-        title = (
-            f"{data}{shown.format(len(view.labels))} · {head}\n"
-            f"step {view.step:,} · seed {config.seed} · accuracy {accuracy:.2%}"
-        )
-        if plane is not None:
-            share = plane.explained_variance_ratio_.sum()
-            title += f"\n2 of {view.features.shape[1]} components: {share:.0%} of the variance"
-        names = view.class_names or CLASS_NAMES[config.dataset]
-        points, centers = in_the_plane(view.features, plane), in_the_plane(view.centers, plane)
-        axis = "feature" if plane is None else "principal component"
-        checked = clusters.Panel(points, view.labels, centers, names, title, axis=axis)
-        clusters.check(checked)
-    return checked
-
-
-def with_run_names(panels: Sequence[clusters.Panel], names: Sequence[str]) -> list[clusters.Panel]:
-    """The panels, with its run's name under each title whose first line another has too."""
-    heads = [panel.title.split("\n")[0] for panel in panels]
-    return [
-        # A title is read as mathtext.
-        panel._replace(title="\n".join([panel.title, name.replace("$", r"\$")])) if heads.count(head) > 1 else panel
-        for panel, head, name in zip(panels, heads, names, strict=True)
-    ]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-import figures
+import run_panels
 from config import NOT_COMPARED, Config, names, to_yaml
 from pictures import clusters, sensitivity
 from running.run_folder import write_bytes, write_json
@@ -208,7 +208,7 @@ def _in_order(value: str) -> tuple[float, str]:
 
 def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
     shown = median_seeds(runs)
-    panels = figures.with_run_names([_panel(run, split) for run in shown], [run.name for run in shown])
+    panels = run_panels.with_run_names([_panel(run, split) for run in shown], [run.name for run in shown])
     limits = clusters.limits_of(panels) if common_scale else None
     reaches = [x1 - x0 for x0, x1, _, _ in (clusters.limits_of([panel]) for panel in panels)]
     apart = limits is None and max(reaches) > 2 * min(reaches) and len(panels) <= clusters.MOST_IN_A_ROW
@@ -218,7 +218,7 @@ def _panel_figure(runs: Sequence[Run], split: str, common_scale: bool) -> bytes:
 
 
 def _panel(run: Run, split: str) -> clusters.Panel:
-    return figures.panel(run.features[split], run.config, f" {split}", "remove its run and have it made anew")
+    return run_panels.panel(run.features[split], run.config, f" {split}", "remove its run and have it made anew")
 
 
 def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Path]:

@@ -6,6 +6,7 @@ import yaml
 from matplotlib import image
 
 import figures
+import run_panels
 import visualize
 from pictures import animation, clusters
 from running.run_folder import RunFolderError
@@ -110,17 +111,17 @@ def test_tensorflow_is_not_imported(run_script):
 
 
 def test_title_tells_data_split_lambdas_step_and_accuracy(tmp_path):
-    title = figures.run_panel(make_run(tmp_path / "a"), "test").title
+    title = run_panels.run_panel(make_run(tmp_path / "a"), "test").title
     assert title == "MNIST test · λ = 0.01 (λ$_\\mathrm{eff}$ = 1)\nstep 16,000 · seed 0 · accuracy 99.00%"
 
 
 def test_lambda_eff_of_the_mean_is_lambda(tmp_path):
     run = make_run(tmp_path / "a", center_loss_reduction="mean", center_loss_weight=0.003, batch_size=128)
-    assert "λ = 0.003 (λ$_\\mathrm{eff}$ = 0.003)" in figures.run_panel(run, "train").title
+    assert "λ = 0.003 (λ$_\\mathrm{eff}$ = 0.003)" in run_panels.run_panel(run, "train").title
 
 
 def test_digits_are_not_taken_for_mnist(tmp_path):
-    assert figures.run_panel(make_run(tmp_path / "a", dataset="digits"), "train").title.startswith(
+    assert run_panels.run_panel(make_run(tmp_path / "a", dataset="digits"), "train").title.startswith(
         "digits (8×8, not MNIST) train"
     )
 
@@ -321,7 +322,7 @@ def test_animation_goes_where_out_says(tmp_path, capsys):
 def test_snapshots_are_in_the_order_of_training_and_titled(tmp_path):
     run = add_snapshots(make_run(tmp_path / "run"))
     (run / "snapshots" / ".partial-x.npz").touch()  # of a run that goes on
-    panels = figures.snapshot_panels(run)
+    panels = run_panels.snapshot_panels(run)
     head = "MNIST, 200 test images · λ = 0.01 (λ$_\\mathrm{eff}$ = 1)\nstep "
     assert [panel.title for panel in panels] == [
         f"{head}{n} · seed 0 · accuracy 99.00%" for n in ("0", "1", "8", "1,500")
@@ -331,7 +332,7 @@ def test_snapshots_are_in_the_order_of_training_and_titled(tmp_path):
 def test_snapshots_of_an_unfinished_run_have_the_names_of_its_data_set(tmp_path):
     run = add_snapshots(make_run(tmp_path / "run", dataset="fashion_mnist"))
     (run / "features_test.npz").unlink()
-    assert figures.snapshot_panels(run)[0].class_names[9] == "Ankle boot"
+    assert run_panels.snapshot_panels(run)[0].class_names[9] == "Ankle boot"
 
 
 def test_no_snapshots(tmp_path, capsys):
