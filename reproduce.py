@@ -167,6 +167,9 @@ def train_at_once(planned: list[Planned], options: jsonargparse.Namespace, out: 
         for again in reversed(range(TRIES)):
             left = [run for run in planned if not finished(run)]
             print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
+            codes = []
+            if not left:
+                break
             try:
                 codes = jobs.run_all([one_run(run, options) for run in left], env, **how)
                 break

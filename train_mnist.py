@@ -238,7 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
     except tf.errors.OpError as error:  # TensorFlow's own files, or its servers: disk full, folder gone, process lost
         code, message = 2, f"error: {error.message}"
         if cluster is not None and cluster.lost(error):
-            message = "error: a process of the cluster was lost before the first step; see what it says"
+            message = "error: a process of the cluster was lost, again or before the first step; see what it says"
             if cluster.may_restart:
                 print("warning: a process of the cluster was lost; waiting until all are there", file=sys.stderr)
                 if cluster.rank == 0 and (command.run_folder / "config.yaml").is_file():

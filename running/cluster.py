@@ -29,7 +29,9 @@ START = 30  # seconds that a process waits for the others
 RETURN = 300  # the same, for one that was lost in the training
 SETTLE = 10  # seconds until every process has seen that one is lost, and has closed its old server
 FROZEN = 900  # seconds that a sum waits for one that is there, but sends nothing: the chief may be evaluating
-RESTARTED = "CLUSTER_RESTARTED"  # in the environment of a process that lost another: the seconds it waits for it
+MOST_RESTARTS = 20  # of one process, so that an error that comes again and again has an end
+# In the environment of a process that lost another: the seconds it waits for it, and how often that was.
+WAIT, RESTARTS = "CLUSTER_WAIT", "CLUSTER_RESTARTS"
 
 
 class ClusterError(OSError):
@@ -67,8 +69,8 @@ class Cluster:
         Raises:
             ClusterError: if the port is taken, or another process can't be reached in time.
         """
-        self.settings, wait = dict(settings), int(os.environ.get(RESTARTED, START))
-        if RESTARTED in os.environ:
+        self.settings, wait = dict(settings), int(os.environ.get(WAIT, START))
+        if WAIT in os.environ:
             time.sleep(SETTLE)
         port = int(self._tasks[self._task].rpartition(":")[2])
         try:
@@ -80,7 +82,7 @@ class Cluster:
         self.target, end = self._server.target, time.monotonic() + wait
         for (job, index), address in self._tasks.items():
             host, _, port = address.rpartition(":")
-            while True:
+            while (job, index) != self._task:
                 try:
                     socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
                     break
@@ -102,12 +104,13 @@ class Cluster:
 
     @property
     def may_restart(self) -> bool:
-        """Whether `restart` may help. It would never end if each time were as the one before."""
-        return self.begun or RESTARTED not in os.environ
+        """Whether `restart` may help: not if it did not the last time, nor the last twenty times."""
+        return (self.begun or WAIT not in os.environ) and int(os.environ.get(RESTARTS, 0)) < MOST_RESTARTS
 
     def restart(self, command: Sequence[str]) -> NoReturn:
         """Starts this process again, as `command` of Python: TensorFlow can't stop a server, nor end its old sums."""
-        os.environ[RESTARTED] = str(RETURN if self.begun else START)
+        os.environ[WAIT] = str(RETURN if self.begun else START)
+        os.environ[RESTARTS] = str(int(os.environ.get(RESTARTS, 0)) + 1)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os.execv(sys.executable, [sys.executable, *command])
