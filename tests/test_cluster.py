@@ -123,36 +123,39 @@ def test_a_cluster_takes_the_steps_of_one_process(tmp_path, run_script, processe
     assert {path.name for path in tmp_path.iterdir()} == {"alone", "together", "logs0"}, "workers leave no file"
 
 
-def test_a_stop_a_lost_worker_and_a_lost_chief_change_nothing(tmp_path, processes):
+def test_a_stop_a_lost_worker_and_a_lost_chief_change_nothing(tmp_path, processes, cases):
+    """One training for each hundred cases, each stopped and killed at other steps."""
     settings = [*RUN, "--steps", "240", "--output_dir", tmp_path]
-    whole, cluster = processes(1), processes(1)
+    whole = processes(1)
     for task in whole.tasks:
         whole.start(task, *settings, "--run_name", "whole")
     assert set(whole.codes().values()) == {0}, [whole.log(task) for task in whole.tasks]
-    run = tmp_path / "disturbed"
-
-    for task in cluster.tasks:
-        cluster.start(task, *settings, "--run_name", run.name)
-    cluster.until("chief 0", "step 40/240")
-    cluster.running["worker 0"].terminate()
-    assert set(cluster.codes().values()) == {128 + signal.SIGTERM}
-    assert f"--resume {run}" in cluster.log("chief 0")
-
-    for task in cluster.tasks:
-        cluster.start(task, "--resume", run)
-    cluster.until("chief 0", "step 80/240")
-    cluster.running["worker 0"].kill()
-    cluster.until("chief 0", "was lost")
-    cluster.start("worker 0", *settings, "--run_name", run.name)  # a worker needs no run folder
-    cluster.until("chief 0", "step 160/240")
-    cluster.running["chief 0"].kill()
-    cluster.until("worker 0", "was lost")
-    cluster.start("chief 0", "--resume", run)
-    assert set(cluster.codes().values()) == {0}, [cluster.log(task) for task in cluster.tasks]
-    np.testing.assert_allclose(rows(run), rows(tmp_path / "whole"), rtol=1e-5)
     wanted = variables(tmp_path / "whole", 240)
-    for name, value in variables(run, 240).items():
-        np.testing.assert_allclose(value, wanted[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+    for case in range(max(1, len(cases) // 100)):
+        first, second, third = (np.random.default_rng(case).integers([4, 18, 34], [14, 30, 44]) * 5).tolist()
+        run, cluster = tmp_path / f"disturbed{case}", processes(1)
+        for task in cluster.tasks:
+            cluster.start(task, *settings, "--run_name", run.name)
+        cluster.until("chief 0", f"step {first}/240")
+        cluster.running["worker 0"].terminate()
+        assert set(cluster.codes().values()) == {128 + signal.SIGTERM}
+        assert f"--resume {run}" in cluster.log("chief 0")
+
+        for task in cluster.tasks:
+            cluster.start(task, "--resume", run)
+        cluster.until("chief 0", f"step {second}/240")
+        cluster.running["worker 0"].kill()
+        cluster.until("chief 0", "was lost")
+        cluster.start("worker 0", *settings, "--run_name", run.name)  # a worker needs no run folder
+        cluster.until("chief 0", f"step {third}/240")
+        cluster.running["chief 0"].kill()
+        cluster.until("worker 0", "was lost")
+        cluster.start("chief 0", "--resume", run)
+        assert set(cluster.codes().values()) == {0}, [cluster.log(task) for task in cluster.tasks]
+        np.testing.assert_allclose(rows(run), rows(tmp_path / "whole"), rtol=1e-5)
+        for name, value in variables(run, 240).items():
+            np.testing.assert_allclose(value, wanted[name], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
 HASTY = """
