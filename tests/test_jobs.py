@@ -122,7 +122,7 @@ def test_the_plan_is_a_command_a_run_and_each_does_nothing_twice(call, tmp_path)
 
 
 def test_a_training_ends_with_the_one_that_started_it_and_its_folder_has_an_exit_code(call, tmp_path, run_script):
-    process = call("--only", "lambda_0.01")
+    process = call("--only", "lambda_0.01", "--steps", 9999)
     run = tmp_path / "out" / "lambda_0.01-seed0"
     until(lambda: (run / "checkpoints" / "model.ckpt-20.index").is_file(), process)
     assert run_script("train_mnist.py", "--resume", run).returncode == 5
