@@ -226,7 +226,7 @@ def test_naive_and_gather_loss_train_alike(session_of, digits):
 def test_evaluation_covers_the_whole_split_in_order(session_of, digits, monkeypatch):
     graph, session = session_of()
     whole, cross_entropy = evaluation.evaluate(session, graph, digits.test)
-    monkeypatch.setattr(train_mnist, "BATCH", 100)  # 359 images: a short last batch
+    monkeypatch.setattr(evaluation, "BATCH", 100)  # 359 images: a short last batch
     parts, again = evaluation.evaluate(session, graph, digits.test)
     assert again == pytest.approx(cross_entropy, rel=1e-5)
     assert whole.features.shape == (len(digits.test.labels), 2)
