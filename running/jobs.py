@@ -6,8 +6,6 @@ from contextlib import contextmanager
 
 import joblib
 
-ENGINES = ("loky", "dask", "ray")
-
 
 class EngineError(Exception):
     """The engine is not installed, or can't be reached. The message says which."""
@@ -50,7 +48,7 @@ def run_all(
     Args:
         commands: each the words of one. Their output is dropped, but for errors.
         env: of each.
-        engine: one of ENGINES.
+        engine: loky, dask or ray.
         jobs: how many run at once.
         address: of a cluster of Dask or Ray that is there. Its machines need this folder and this Python.
 
