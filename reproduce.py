@@ -10,18 +10,17 @@
     python reproduce.py fast --from docs/results --only softmax lambda_eff_1 --out outputs/two
 
 Each run is a process of its own, `train_mnist.py --config configs/<preset>/<config>.yaml --seed <n>`. A second call
-skips what is finished and goes on with what was interrupted. presets.py says what a preset and a sweep are; the tables
-and panels that come of the runs are in results.py.
+skips what is finished and goes on with what was interrupted. presets.py says what a preset and a sweep are,
+planned_runs.py trains, and results.py makes the tables and panels.
 """
 
 import dataclasses
 import os
 import shlex
 import sys
-import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 if __name__ == "__main__":
     os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # the user's own can make matplotlib's import fail
@@ -30,27 +29,16 @@ import jsonargparse
 
 import results
 from config import NOT_COMPARED, Config, Count, PositiveCount, names
+from planned_runs import STOP_FILE, Planned, finished, train_all, train_at_once
 from presets import Preset, read_preset
 from running import jobs
 from running.command_line import Parser, folder
-from running.run_folder import InUseError, RunFolderError, locked
-from running.signals import Child, Stopped, take_over
+from running.run_folder import RunFolderError
+from running.signals import Stopped
 from running.streams import outlive_readers
-from runs import Run, finished_step, missing, read_export, read_folders
+from runs import Run, read_export, read_folders
 
 ROOT = Path(__file__).resolve().parent
-TRIES = 3  # of a run that is killed, or whose folder is in use
-PAUSE = 10  # seconds before another
-IN_USE = 5  # exit code of train_mnist.py
-
-
-class Planned(NamedTuple):
-    """A run that was asked for."""
-
-    name: str  # of the config
-    folder: Path  # <out>/<config>-seed<n>
-    config: Config
-    arguments: list[str]  # of train_mnist.py
 
 
 def refuse_others(runs: Iterable[Run], preset: Preset, ignored: Iterable[str]) -> None:
@@ -90,52 +78,6 @@ def refuse_export(folder: Path, presets: Path, asked: Preset) -> None:
     refuse_others(read_export(folder), asked, ignored)
 
 
-def finished(run: Planned) -> bool:
-    """Whether a run has all its steps, and every file that follows them."""
-    return finished_step(run.folder) == run.config.steps and not missing(run.folder, run.config)
-
-
-def train_all(planned: list[Planned]) -> list[str]:
-    """Runs what is not finished, one after the other; returns what failed, each with its reason.
-
-    Raises:
-        Stopped: after a signal, when the run under way has its checkpoint.
-    """
-    stop_file = os.environ.get("CENTERLOSS_STOP_FILE")
-    child = Child(os.getppid(), Path(stop_file)) if stop_file else Child()  # one of several, or alone
-    left = [run for run in planned if not finished(run)]
-    failed = []
-    print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
-    while left:
-        steps = sum(run.config.steps for run in left)
-        runs = f"{len(left)} run{'s' * (len(left) != 1)}"
-        print(f"left: {runs}, {steps:,} steps; each run says after 20 steps how long it takes", flush=True)
-        run = left.pop(0)
-        for again in reversed(range(TRIES)):
-            code = train(run, child)
-            lost = code < 0 or code == IN_USE  # killed, or of a process that may be ending
-            if not (lost and again):
-                break
-            print(f"{run.folder.name}: exit code {code}; trying again", flush=True)
-            child.sleep(PAUSE)
-        if code != 0:
-            lacks = ", ".join(missing(run.folder, run.config))
-            why = f"trained, but without {lacks}" if code == 4 else f"exit code {code}"
-            failed.append(f"{run.folder.name} ({why})")
-    return failed
-
-
-def train(run: Planned, child: Child) -> int:
-    """Starts a run, or goes on with it; returns the exit code of train_mnist.py."""
-    if (run.folder / "config.yaml").is_file():
-        arguments = ["--resume", str(run.folder), "--data_dir", run.config.data_dir]
-    else:  # a folder without settings is of a run that was ended while it was being made
-        arguments = [*run.arguments, *(["--overwrite"] if run.folder.exists() else [])]
-    print(f"--- {run.folder.name} {'goes on' if arguments[0] == '--resume' else 'starts'}", flush=True)
-    command = [sys.executable, str(ROOT / "train_mnist.py"), *arguments]
-    return child.run(command, env=os.environ | {"CENTERLOSS_ONE_OF_SEVERAL": str(os.getpid())})
-
-
 def one_run(run: Planned, options: jsonargparse.Namespace) -> list[str]:
     """The words of a command that makes one run, wherever it stands; once it is finished, the command does nothing."""
     is_file = options.preset.endswith(".yaml")
@@ -143,58 +85,6 @@ def one_run(run: Planned, options: jsonargparse.Namespace) -> list[str]:
     words += ["--configs", Path(options.configs).resolve(), "--out", run.folder.parent.resolve()]
     words += ["--only", run.name, "--seeds", run.config.seed, *(["--set", *options.set] if options.set else [])]
     return [*map(str, words), *(["--steps", str(options.steps)] if options.steps else [])]
-
-
-def train_at_once(planned: list[Planned], options: jsonargparse.Namespace, out: Path) -> list[str]:
-    """As `train_all`, but several at once, by an engine. Each is a call of this program that asks for one run.
-
-    Raises:
-        jobs.EngineError: if the engine can't be used, or loses workers again and again.
-        Stopped: after a signal, when all runs have their checkpoints.
-    """
-    stop_file = out.resolve() / ".stop"
-
-    def stop(signum: int, frame: object) -> None:
-        stop_file.touch()  # where an engine's workers are on other machines, nothing else reaches them
-        raise Stopped(signum)
-
-    out.mkdir(parents=True, exist_ok=True)
-    stop_file.unlink(missing_ok=True)
-    take_over(stop)
-    env = os.environ | {"CENTERLOSS_STOP_FILE": str(stop_file)}
-    how = {"engine": options.engine or "loky", "jobs": options.jobs, "address": options.address}
-    try:
-        for again in reversed(range(TRIES)):
-            left = [run for run in planned if not finished(run)]
-            print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
-            codes = []
-            if not left:
-                break
-            try:
-                codes = jobs.run_all([one_run(run, options) for run in left], env, **how)
-                break
-            except jobs.LostWorkerError as error:
-                if not again:
-                    raise
-                print(f"warning: {error}; trying again what is not finished", file=sys.stderr, flush=True)
-    finally:
-        wait_for([run.folder for run in planned])
-        stop_file.unlink(missing_ok=True)
-    return [f"{run.folder.name} (exit code {code})" for run, code in zip(left, codes, strict=True) if code]
-
-
-def wait_for(folders: list[Path]) -> None:
-    """Waits until no process holds one of the `folders`, but no longer than a slow checkpoint takes."""
-    end = time.monotonic() + 120
-    for each in folders:
-        while time.monotonic() < end:
-            try:
-                with locked(each):
-                    break
-            except InUseError:
-                time.sleep(0.5)
-            except RunFolderError:  # not begun
-                break
 
 
 def refuse_unknown(only: Iterable[str], names: Iterable[str]) -> None:
@@ -228,10 +118,13 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
         print(*(shlex.join(one_run(run, options)) for run in planned if not finished(run)), sep="\n")
         return 0
     try:
-        at_once = options.jobs > 1 or options.engine is not None
-        failed = train_at_once(planned, options, out) if at_once else train_all(planned)
+        if options.jobs > 1 or options.engine is not None:
+            engine = {"engine": options.engine or "loky", "jobs": options.jobs, "address": options.address}
+            failed = train_at_once(planned, lambda run: one_run(run, options), out.resolve() / ".stop", **engine)
+        else:
+            failed = train_all(planned)
     except Stopped as stopped:
-        if "CENTERLOSS_STOP_FILE" not in os.environ:  # else the call that runs several says so
+        if STOP_FILE not in os.environ:  # else the call that runs several says so
             print(f"stopped by {stopped}; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signum
     runs = [run for run in read_folders(out) if run.metrics is not None]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import config
+import planned_runs
 import reproduce
 import results
 import runs
@@ -114,7 +115,7 @@ def trainer(monkeypatch):
     """Finishes runs at once, and draws nothing unless `drawing` is asked for too."""
     trainer = Trainer()
     monkeypatch.setattr(results, "_panel_figure", lambda runs, split, common_scale: split.encode())
-    monkeypatch.setattr(reproduce, "Child", trainer)
+    monkeypatch.setattr(planned_runs, "Child", trainer)
     return trainer
 
 

@@ -1,0 +1,133 @@
+"""The runs that a preset or a sweep asks for, trained one after the other, or several at once by an engine."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from config import Config
+from running import jobs
+from running.run_folder import InUseError, RunFolderError, locked
+from running.signals import Child, Stopped, take_over
+from runs import finished_step, missing
+
+TRAIN_MNIST = Path(__file__).resolve().parent / "train_mnist.py"
+TRIES = 3  # of a run that is killed, or whose folder is in use
+PAUSE = 10  # seconds before another
+IN_USE = 5  # exit code of train_mnist.py
+STOP_FILE = "CENTERLOSS_STOP_FILE"  # the variable that names it, for a process that trains one of several runs
+
+
+class Planned(NamedTuple):
+    """A run that was asked for."""
+
+    name: str  # of the config
+    folder: Path  # <out>/<config>-seed<n>
+    config: Config
+    arguments: list[str]  # of train_mnist.py
+
+
+def finished(run: Planned) -> bool:
+    """Whether a run has all its steps, and every file that follows them."""
+    return finished_step(run.folder) == run.config.steps and not missing(run.folder, run.config)
+
+
+def train_all(planned: list[Planned]) -> list[str]:
+    """Runs what is not finished, one after the other; returns what failed, each with its reason.
+
+    Raises:
+        Stopped: after a signal, when the run under way has its checkpoint.
+    """
+    stop_file = os.environ.get(STOP_FILE)
+    child = Child(os.getppid(), Path(stop_file)) if stop_file else Child()  # one of several, or alone
+    left = [run for run in planned if not finished(run)]
+    failed = []
+    print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
+    while left:
+        steps = sum(run.config.steps for run in left)
+        runs = f"{len(left)} run{'s' * (len(left) != 1)}"
+        print(f"left: {runs}, {steps:,} steps; each run says after 20 steps how long it takes", flush=True)
+        run = left.pop(0)
+        for again in reversed(range(TRIES)):
+            code = train(run, child)
+            lost = code < 0 or code == IN_USE  # killed, or of a process that may be ending
+            if not (lost and again):
+                break
+            print(f"{run.folder.name}: exit code {code}; trying again", flush=True)
+            child.sleep(PAUSE)
+        if code != 0:
+            lacks = ", ".join(missing(run.folder, run.config))
+            why = f"trained, but without {lacks}" if code == 4 else f"exit code {code}"
+            failed.append(f"{run.folder.name} ({why})")
+    return failed
+
+
+def train(run: Planned, child: Child) -> int:
+    """Starts a run, or goes on with it; returns the exit code of train_mnist.py."""
+    if (run.folder / "config.yaml").is_file():
+        arguments = ["--resume", str(run.folder), "--data_dir", run.config.data_dir]
+    else:  # a folder without settings is of a run that was ended while it was being made
+        arguments = [*run.arguments, *(["--overwrite"] if run.folder.exists() else [])]
+    print(f"--- {run.folder.name} {'goes on' if arguments[0] == '--resume' else 'starts'}", flush=True)
+    command = [sys.executable, str(TRAIN_MNIST), *arguments]
+    return child.run(command, env=os.environ | {"CENTERLOSS_ONE_OF_SEVERAL": str(os.getpid())})
+
+
+def train_at_once(
+    planned: list[Planned], command: Callable[[Planned], list[str]], stop_file: Path, **engine: Any
+) -> list[str]:
+    """As `train_all`, but several at once, by an engine.
+
+    Args:
+        planned: the runs.
+        command: the words of the command that makes one of them, and does nothing once it is finished.
+        stop_file: a path that all processes see. A file there stops them.
+        engine: the keyword arguments of `jobs.run_all`.
+
+    Raises:
+        jobs.EngineError: if the engine can't be used, or loses workers again and again.
+        Stopped: after a signal, when all runs have their checkpoints.
+    """
+
+    def stop(signum: int, frame: object) -> None:
+        stop_file.touch()  # where an engine's workers are on other machines, nothing else reaches them
+        raise Stopped(signum)
+
+    stop_file.parent.mkdir(parents=True, exist_ok=True)
+    stop_file.unlink(missing_ok=True)
+    take_over(stop)
+    env = os.environ | {STOP_FILE: str(stop_file)}
+    try:
+        for again in reversed(range(TRIES)):
+            left = [run for run in planned if not finished(run)]
+            print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
+            codes = []
+            if not left:
+                break
+            try:
+                codes = jobs.run_all([command(run) for run in left], env, **engine)
+                break
+            except jobs.LostWorkerError as error:
+                if not again:
+                    raise
+                print(f"warning: {error}; trying again what is not finished", file=sys.stderr, flush=True)
+    finally:
+        wait_for([run.folder for run in planned])
+        stop_file.unlink(missing_ok=True)
+    return [f"{run.folder.name} (exit code {code})" for run, code in zip(left, codes, strict=True) if code]
+
+
+def wait_for(folders: list[Path]) -> None:
+    """Waits until no process holds one of the `folders`, but no longer than a slow checkpoint takes."""
+    end = time.monotonic() + 120
+    for each in folders:
+        while time.monotonic() < end:
+            try:
+                with locked(each):
+                    break
+            except InUseError:
+                time.sleep(0.5)
+            except RunFolderError:  # not begun
+                break
