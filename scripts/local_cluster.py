@@ -3,6 +3,7 @@
     python scripts/local_cluster.py --workers 1 --config configs/digits.yaml
 
 All options but --workers are those of train_mnist.py. One Ctrl-C ends all processes, with a checkpoint.
+TensorFlow's servers listen on all network interfaces, without a password: docs/scale.md says how to close them off.
 """
 
 import argparse
