@@ -1,4 +1,4 @@
-"""Measures the rows of docs/performance.md: `python -m benchmarks`, rows 1 to 8, or `--long`, row 10."""
+"""Measures the rows of docs/performance.md: `python -m benchmarks`, rows 1 to 9, or `--long`, row 10."""
 
 import argparse
 
