@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from config import Config
 from running import jobs
 from running.run_folder import InUseError, RunFolderError, locked
-from running.signals import Child, Stopped, take_over
-from runs import finished_step, missing
+from running.signals import URGENT, Child, Stopped, take_over
+from runs import finished, missing
 
 TRAIN_MNIST = Path(__file__).resolve().parent / "train_mnist.py"
 TRIES = 3  # of a run that is killed, or whose folder is in use
@@ -29,22 +29,26 @@ class Planned(NamedTuple):
     arguments: list[str]  # of train_mnist.py
 
 
-def finished(run: Planned) -> bool:
-    """Whether a run has all its steps, and every file that follows them."""
-    return finished_step(run.folder) == run.config.steps and not missing(run.folder, run.config)
+def unfinished(planned: list[Planned]) -> list[Planned]:
+    """Those that lack steps or files; prints how many."""
+    left = [run for run in planned if not finished(run.folder, run.config)]
+    print(f"runs: {len(planned)}, {len(planned) - len(left)} of them finished", flush=True)
+    return left
 
 
-def train_all(planned: list[Planned]) -> list[str]:
+def train_all(planned: list[Planned], parent: int | None) -> list[str]:
     """Runs what is not finished, one after the other; returns what failed, each with its reason.
+
+    Args:
+        planned: the runs.
+        parent: the id of the process that started this one. If it is an engine's worker, this one is not to outlive it.
 
     Raises:
         Stopped: after a signal, when the run under way has its checkpoint.
     """
     stop_file = os.environ.get(STOP_FILE)
-    child = Child(os.getppid(), Path(stop_file)) if stop_file else Child()  # one of several, or alone
-    left = [run for run in planned if not finished(run)]
-    failed = []
-    print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
+    child = Child(parent, Path(stop_file)) if stop_file else Child()  # one of several, or alone
+    left, failed = unfinished(planned), []
     while left:
         steps = sum(run.config.steps for run in left)
         runs = f"{len(left)} run{'s' * (len(left) != 1)}"
@@ -71,8 +75,7 @@ def train(run: Planned, child: Child) -> int:
     else:  # a folder without settings is of a run that was ended while it was being made
         arguments = [*run.arguments, *(["--overwrite"] if run.folder.exists() else [])]
     print(f"--- {run.folder.name} {'goes on' if arguments[0] == '--resume' else 'starts'}", flush=True)
-    command = [sys.executable, str(TRAIN_MNIST), *arguments]
-    return child.run(command, env=os.environ | {"CENTERLOSS_ONE_OF_SEVERAL": str(os.getpid())})
+    return child.run([sys.executable, str(TRAIN_MNIST), *arguments])
 
 
 def train_at_once(
@@ -92,40 +95,37 @@ def train_at_once(
     """
 
     def stop(signum: int, frame: object) -> None:
-        stop_file.touch()  # where an engine's workers are on other machines, nothing else reaches them
+        if not stop_file.exists():
+            stop_file.touch()  # where an engine's workers are on other machines, nothing else reaches them
+            wait_for(planned)  # the engine kills what still runs when it hears of the signal
+        elif signum not in URGENT:
+            return
         raise Stopped(signum)
 
     stop_file.parent.mkdir(parents=True, exist_ok=True)
     stop_file.unlink(missing_ok=True)
     take_over(stop)
     env = os.environ | {STOP_FILE: str(stop_file)}
-    try:
-        for again in reversed(range(TRIES)):
-            left = [run for run in planned if not finished(run)]
-            print(f"{len(planned)} runs, {len(planned) - len(left)} of them finished", flush=True)
-            codes = []
-            if not left:
-                break
-            try:
-                codes = jobs.run_all([command(run) for run in left], env, **engine)
-                break
-            except jobs.LostWorkerError as error:
-                if not again:
-                    raise
-                print(f"warning: {error}; trying again what is not finished", file=sys.stderr, flush=True)
-    finally:
-        wait_for([run.folder for run in planned])
-        stop_file.unlink(missing_ok=True)
+    for again in reversed(range(TRIES)):
+        left = unfinished(planned)
+        try:
+            codes = jobs.run_all([command(run) for run in left], env, **engine) if left else []
+            break
+        except jobs.LostWorkerError as error:
+            if not again:
+                raise
+            print(f"warning: {error}; trying again what is not finished", file=sys.stderr, flush=True)
+            wait_for(planned)
     return [f"{run.folder.name} (exit code {code})" for run, code in zip(left, codes, strict=True) if code]
 
 
-def wait_for(folders: list[Path]) -> None:
-    """Waits until no process holds one of the `folders`, but no longer than a slow checkpoint takes."""
+def wait_for(planned: list[Planned]) -> None:
+    """Waits until no process holds the folder of a run, but no longer than a slow checkpoint takes."""
     end = time.monotonic() + 120
-    for each in folders:
+    for run in planned:
         while time.monotonic() < end:
             try:
-                with locked(each):
+                with locked(run.folder):
                     break
             except InUseError:
                 time.sleep(0.5)

@@ -96,17 +96,16 @@ def _read_sweep(name: str, path: Path, options: list[str]) -> Preset:
             f"{path}: expected base, lists of values, and in with_seed a value for each of {len(seeds)} seeds"
         )
     said = {option.removeprefix("--").partition("=")[0] for option in options}
-    if wrong := (lists.keys() & (NOT_SWEPT | said)) | (
-        lists.keys() - {field.name for field in dataclasses.fields(Config)}
-    ):
-        raise ValueError(
-            f"{path}: {', '.join(sorted(wrong))}: no setting to sweep, or one that --set or --steps says, too"
-        )
+    unknown = lists.keys() - {field.name for field in dataclasses.fields(Config)}
+    if wrong := unknown | (lists.keys() & (NOT_SWEPT | said)) | (values.keys() & with_seed.keys()):
+        raise ValueError(f"{path}: {', '.join(sorted(wrong))}: no setting to sweep, or one that is said twice")
     varied = [setting for setting, of in values.items() if len(of) > 1]
     arguments = {}
     for combination in itertools.product(*values.values()):
         point = dict(zip(values, map(_text, combination), strict=True))
         label = "+".join(f"{setting}={_label(point[setting])}" for setting in varied) or Path(base).stem
+        if label in arguments:
+            raise ValueError(f"{path}: two runs of the name {label}; give each list no value twice")
         said_here = [f"--{setting}={value}" for setting, value in point.items()]
         arguments[label] = ["--config", str(path.parent / base), *said_here, *options]
     along = zip(*([f"--{setting}={_text(value)}" for value in of] for setting, of in with_seed.items()), strict=True)
@@ -119,4 +118,5 @@ def _text(value: object) -> str:
 
 def _label(value: str) -> str:
     """A value as a part of a folder's name."""
-    return re.sub(r"[^\w.-]+", "-", value).strip("-") or "none"
+    sign = "-" * value.startswith("-")
+    return sign + re.sub(r"[^\w.-]+", "-", value.replace("e+", "e")).strip("-") or "none"

@@ -23,20 +23,21 @@ from pathlib import Path
 from typing import Literal
 
 if __name__ == "__main__":
+    PARENT = os.getppid()  # read before the imports: an engine's worker may be gone after them
     os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # the user's own can make matplotlib's import fail
 
 import jsonargparse
 
 import results
 from config import NOT_COMPARED, Config, Count, PositiveCount, names
-from planned_runs import STOP_FILE, Planned, finished, train_all, train_at_once
+from planned_runs import STOP_FILE, Planned, train_all, train_at_once
 from presets import Preset, read_preset
 from running import jobs
 from running.command_line import Parser, folder
 from running.run_folder import RunFolderError
 from running.signals import Stopped
 from running.streams import outlive_readers
-from runs import Run, read_export, read_folders
+from runs import Run, finished, read_export, read_folders
 
 ROOT = Path(__file__).resolve().parent
 
@@ -52,7 +53,7 @@ def refuse_others(runs: Iterable[Run], preset: Preset, ignored: Iterable[str]) -
             known = ", ".join(preset.arguments)
             raise RunFolderError(f"{run.path}: of no config asked for ({known}); choose another folder by --out")
         _, wanted = preset.run(run.name, run.config.seed)
-        if wanted.dataset == "auto" and run.config.dataset != "fashion_mnist":
+        if wanted.dataset == "auto" and run.config.dataset in ("mnist", "digits"):
             wanted = dataclasses.replace(wanted, dataset=run.config.dataset)
         if wanted.precision == "auto":  # another processor may have chosen the other
             wanted = dataclasses.replace(wanted, precision=run.config.precision)
@@ -83,18 +84,19 @@ def one_run(run: Planned, options: jsonargparse.Namespace) -> list[str]:
     is_file = options.preset.endswith(".yaml")
     words = [sys.executable, ROOT / "reproduce.py", Path(options.preset).resolve() if is_file else options.preset]
     words += ["--configs", Path(options.configs).resolve(), "--out", run.folder.parent.resolve()]
-    words += ["--only", run.name, "--seeds", run.config.seed, *(["--set", *options.set] if options.set else [])]
+    data = Path(os.path.expanduser(run.config.data_dir)).resolve()  # noqa: PTH111 - as mnist_data does
+    words += ["--only", run.name, "--seeds", run.config.seed, "--set", *options.set, f"data_dir={data}"]
     return [*map(str, words), *(["--steps", str(options.steps)] if options.steps else [])]
 
 
-def refuse_unknown(only: Iterable[str], names: Iterable[str]) -> None:
-    """Raises RunFolderError if `only` holds what is not among the `names` of configs."""
-    if unknown := set(only) - set(names):
-        raise RunFolderError(f"--only {' '.join(sorted(unknown))}: no such config, expected {', '.join(names)}")
+def refuse_unknown(only: Iterable[str], known: Iterable[str]) -> None:
+    """Raises RunFolderError if `only` holds what is not among the `known` names of configs."""
+    if unknown := set(only) - set(known):
+        raise RunFolderError(f"--only {' '.join(sorted(unknown))}: no such config, expected {', '.join(known)}")
 
 
-def reproduce(options: jsonargparse.Namespace, again: str) -> int:
-    """Trains, tables and exports; `again` is the command that goes on after a signal. Returns the exit code."""
+def reproduce(options: jsonargparse.Namespace, parent: int | None) -> int:
+    """Trains, tables and exports, for `main`; returns the exit code, or raises Stopped after a signal."""
     presets, over = Path(options.configs), [f"--{setting}" for setting in options.set]
     over += [f"--steps={options.steps}"] if options.steps else []
     is_file = options.preset.endswith(".yaml")
@@ -115,18 +117,13 @@ def reproduce(options: jsonargparse.Namespace, again: str) -> int:
             arguments = [*arguments, f"--output_dir={out}", f"--run_name={run_name}"]
             planned.append(Planned(name, out / run_name, config, arguments))
     if options.plan:
-        print(*(shlex.join(one_run(run, options)) for run in planned if not finished(run)), sep="\n")
+        print(*(shlex.join(one_run(run, options)) for run in planned if not finished(run.folder, run.config)), sep="\n")
         return 0
-    try:
-        if options.jobs > 1 or options.engine is not None:
-            engine = {"engine": options.engine or "loky", "jobs": options.jobs, "address": options.address}
-            failed = train_at_once(planned, lambda run: one_run(run, options), out.resolve() / ".stop", **engine)
-        else:
-            failed = train_all(planned)
-    except Stopped as stopped:
-        if STOP_FILE not in os.environ:  # else the call that runs several says so
-            print(f"stopped by {stopped}; go on with: {again}", file=sys.stderr)
-        return 128 + stopped.signum
+    if options.jobs > 1 or options.engine is not None:
+        engine = {"engine": options.engine or "loky", "jobs": options.jobs, "address": options.address}
+        failed = train_at_once(planned, lambda run: one_run(run, options), out.resolve() / ".stop", **engine)
+    else:
+        failed = train_all(planned, parent)
     runs = [run for run in read_folders(out) if run.metrics is not None]
     if runs:
         print(*results.write(out, preset.name, runs, common_scale=options.common_scale), sep="\n")
@@ -156,8 +153,8 @@ def redraw(options: jsonargparse.Namespace) -> int:
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit code.
+def main(arguments: list[str] | None = None, parent: int | None = None) -> int:
+    """The command line, in a process that `parent` started, its id; returns the exit code.
 
     0; 1 if a run failed, or is trained without all of its files; 2 for a bad setting, file or folder; 128 and the
     signal's number after a signal.
@@ -194,8 +191,11 @@ def main(arguments: list[str] | None = None) -> int:
         if name is not None and (Path(name).name != name or name == ".."):
             parser.error(f"{name!r}: expected the plain name of a folder")
     try:
-        again = f"python reproduce.py {shlex.join(arguments)}"
-        return redraw(options) if options["from"] is not None else reproduce(options, again)
+        return redraw(options) if options["from"] is not None else reproduce(options, parent)
+    except Stopped as stopped:
+        if STOP_FILE not in os.environ:  # else the call that runs several says so
+            print(f"stopped by {stopped}; go on with: python reproduce.py {shlex.join(arguments)}", file=sys.stderr)
+        return 128 + stopped.signum
     except (RunFolderError, jobs.EngineError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -203,4 +203,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     outlive_readers()
-    sys.exit(main())
+    sys.exit(main(parent=PARENT))

@@ -9,6 +9,7 @@ folders. No TensorFlow.
 import csv
 import dataclasses
 import io
+import os
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -89,7 +90,8 @@ def table_csv(runs: Sequence[Run]) -> str:
     for run in runs:
         made_by = {name: run.metrics[name] for name in MADE_BY}
         writer.writerow({"config": run.name, "seed": run.config.seed} | row(run, head) | made_by)
-    for name, rows in _by_config(runs, head).items():
+    for name, seeds in _by_config(runs).items():
+        rows = [row(run, head) for run in seeds]
         if len(rows) > 1:
             for seed, values in zip(("mean", "deviation"), over_seeds(rows), strict=True):
                 writer.writerow({"config": name, "seed": seed} | values)
@@ -107,7 +109,7 @@ def table_markdown(title: str, runs: Sequence[Run]) -> str:
         "the median accuracy (of two middle ones the lower).",
     ]
     head = columns(runs)
-    configs = _by_config(runs, head)
+    configs = {name: [row(run, head) for run in seeds] for name, seeds in _by_config(runs).items()}
     if any(len(rows) > 1 for rows in configs.values()):
         lines += ["", "## Over seeds: mean ± standard deviation (n − 1)", "", *_head(["config", "seeds", *head])]
         for name, rows in configs.items():
@@ -129,11 +131,11 @@ def table_markdown(title: str, runs: Sequence[Run]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _by_config(runs: Sequence[Run], wanted: Iterable[str]) -> dict[str, list[dict[str, object]]]:
-    rows: dict[str, list] = {}
+def _by_config(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    seeds: dict[str, list[Run]] = {}
     for run in runs:
-        rows.setdefault(run.name, []).append(row(run, wanted))
-    return rows
+        seeds.setdefault(run.name, []).append(run)
+    return seeds
 
 
 def _cell(value: object, format_: str) -> str:
@@ -150,10 +152,7 @@ def _head(columns: list[str]) -> list[str]:
 
 def median_seeds(runs: Sequence[Run]) -> list[Run]:
     """Of each config the run with the median test accuracy by softmax, of two middle ones the lower; in order."""
-    by_name: dict[str, list[Run]] = {}
-    for run in runs:
-        by_name.setdefault(run.name, []).append(run)
-    ranked = (sorted(seeds, key=lambda run: run.metrics["test"]["accuracy"]) for seeds in by_name.values())
+    ranked = (sorted(seeds, key=lambda run: run.metrics["test"]["accuracy"]) for seeds in _by_config(runs).values())
     return [seeds[(len(seeds) - 1) // 2] for seeds in ranked]
 
 
@@ -232,7 +231,8 @@ def export(runs: Sequence[Run], folder: Path, *, common_scale: bool) -> list[Pat
         path.parent.mkdir(parents=True, exist_ok=True)
         # Where this machine has its data and outputs tells nobody anything.
         config = dataclasses.replace(run.config, data_dir="data", output_dir="outputs")
-        source = run.metrics["data_source"].replace(str(Path(run.config.data_dir)), "data")
+        source, place = run.metrics["data_source"], os.path.expanduser(Path(run.config.data_dir))  # noqa: PTH111 - as mnist_data
+        source = "data" + source.removeprefix(place) if source.startswith(place) else source
         write_bytes(path.with_suffix(".config.yaml"), to_yaml(config).encode())
         write_json(path.with_suffix(".metrics.json"), run.metrics | {"data_source": source})
         validation = run.path / "validation.csv"

@@ -15,21 +15,27 @@ DATASET_TITLES = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "digits": 
 
 
 def run_panel(run_folder: Path, split: str) -> clusters.Panel:
-    """One split of a run as it is drawn; raises RunFolderError as `draw`."""
+    """One split of a run as it is drawn.
+
+    Raises:
+        RunFolderError: if the run has not finished, or a file of it is damaged.
+    """
     config = runs.read_settings(run_folder)
     path, resume = runs.features_path(run_folder, split), runs.resume_command(run_folder)
     if not path.exists():
         raise RunFolderError(f"{path}: missing, so the run has not finished; go on with it: {resume}")
-    shown = panel(path, config, f" {split}", f"delete it, and have it written again: {resume}")
+    advice = f"delete it, and have it written again: {resume}"
+    shown = panel(path, config, f" {split}", advice)
     unknown = runs.features_path(run_folder, "unknown")
     if split != "test" or not unknown.exists():
         return shown
-    return shown._replace(unknown=in_the_plane(runs.read_features(unknown).features, plane_of(path)))
+    plane = plane_of(runs.read_features(path).features)
+    with runs.reading(unknown, advice):
+        return shown._replace(unknown=in_the_plane(runs.read_features(unknown).features, plane))
 
 
-def plane_of(path: Path):
-    """The first two principal components of a file of features (scikit-learn's PCA), or None where D is 2."""
-    features = runs.read_features(path).features
+def plane_of(features: np.ndarray):
+    """The first two principal components of the features [N, D] (scikit-learn's PCA), or None where D is 2."""
     if features.shape[1] <= 2:
         return None
     from sklearn.decomposition import PCA  # here, since scikit-learn takes a second to import
@@ -42,7 +48,7 @@ def in_the_plane(points: np.ndarray, plane) -> np.ndarray:
     return points if plane is None else plane.transform(points)
 
 
-def panel(path: Path, config: Config, shown: str, advice: str, plane_from: Path | None = None) -> clusters.Panel:
+def panel(path: Path, config: Config, shown: str, advice: str, plane=None) -> clusters.Panel:
     """A file of features, checked, and titled with what tells runs apart: data, lambda, step, seed, accuracy.
 
     Args:
@@ -50,13 +56,14 @@ def panel(path: Path, config: Config, shown: str, advice: str, plane_from: Path 
         config: of its run.
         shown: follows the name of the data set in the title; may hold a format for the number of images.
         advice: what to do if the file is damaged.
-        plane_from: the file of features whose principal components are the plane, if D is above 2; by default `path`.
+        plane: what `plane_of` gave for other features; None: the file's own.
 
     Raises:
         RunFolderError: if it is missing or damaged.
     """
     with runs.reading(path, advice):
-        view, plane = runs.read_features(path), plane_of(plane_from or path)
+        view = runs.read_features(path)
+        plane = plane or plane_of(view.features)
         weight, accuracy = config.center_loss_weight, np.mean(view.predictions == view.labels)
         head = f"λ = {weight:g} (λ$_\\mathrm{{eff}}$ = {config.lambda_eff:g})" if weight else "softmax"
         data = DATASET_TITLES.get(config.dataset, config.dataset.replace("$", r"\$"))
@@ -86,9 +93,15 @@ def with_run_names(panels: Sequence[clusters.Panel], names: Sequence[str]) -> li
 
 
 def snapshot_panels(run_folder: Path) -> list[clusters.Panel]:
-    """A run's snapshots in the order of training; raises RunFolderError as `draw`."""
-    config, paths = runs.read_settings(run_folder), runs.snapshots(run_folder).values()
+    """A run's snapshots in the order of training, all in the plane of the last.
+
+    Raises:
+        RunFolderError: if there are none, or one is damaged.
+    """
+    config, paths = runs.read_settings(run_folder), list(runs.snapshots(run_folder).values())
     if not paths:
         raise RunFolderError(f"{run_folder}: no snapshots; train a run with snapshot_steps left at its default")
-    last = list(paths)[-1]
-    return [panel(path, config, ", {:,} test images", "delete it to animate the others", last) for path in paths]
+    advice = "delete it to animate the others"
+    with runs.reading(paths[-1], advice):
+        plane = plane_of(runs.read_features(paths[-1]).features)
+    return [panel(path, config, ", {:,} test images", advice, plane) for path in paths]

@@ -221,6 +221,11 @@ def finished_step(folder: Path) -> int | None:
     return read_json(path).get("step") if path.is_file() else None
 
 
+def finished(folder: Path, config: Config) -> bool:
+    """Whether the run in `folder` has all the steps of its settings, and every file that follows them."""
+    return finished_step(folder) == config.steps and not missing(folder, config)
+
+
 def read_folders(out: Path) -> list[Run]:
     """Every run folder `out`/<config>-seed<n>, finished or not, in the order of tables and panels."""
     runs = []

@@ -15,6 +15,8 @@ from data_files import DataError
 
 
 class Split(NamedTuple):
+    """Images of one use, and their classes."""
+
     images: np.ndarray  # [N, H, W] or [N, H, W, 3] uint8
     labels: np.ndarray  # [N] int64 class ids, each in 0 … C − 1
     index: np.ndarray | None = None  # [N] int64, in a part of a split where the images are in the whole
@@ -31,6 +33,8 @@ class Splits(NamedTuple):
 
 
 class Dataset(NamedTuple):
+    """A data set as it was found, its labels brought to 0 … C − 1."""
+
     name: str
     source: str  # one line for the user: where it came from
     class_names: tuple[str, ...]  # C of them, by class id

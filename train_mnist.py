@@ -125,8 +125,8 @@ def train(
 
 def follow(graph: TrainGraph, config: Config, splits: Splits, signals: StopSignals, cluster: "Cluster") -> None:
     """Trains along with the chief of a `cluster`, from its step on. Leaves no file."""
-    together = cluster.hook(signals)
-    with signals.deferred(), Session([together], master=cluster.target, config=cluster.config) as session:
+    watchers = [hooks.FiniteHook(graph.scalars), cluster.hook(signals)]
+    with signals.deferred(), Session(watchers, master=cluster.target, config=cluster.config) as session:
         start = int(session.raw_session().run(graph.scalars["step"]))
         print(f"going on with the chief from step {start:,}", flush=True)
         for _, feed in fed(graph, config, splits.train, start, cluster):
@@ -158,7 +158,10 @@ def run(command: CommandLine, signals: StopSignals, cluster: "Cluster | None" = 
             to_yaml(config), first_lines(config, data.source, splits), rehearsal(config, *sizes, *batch[:2]), sep="\n"
         )
         return 0
-    if command.resume and checkpoints.newest_whole(run_folder / "checkpoints").step == config.steps:
+    trained = cluster is not None and not command.overwrite
+    if trained and checkpoints.newest_whole(run_folder / "checkpoints").step == config.steps:
+        if cluster.rank:
+            return 0
         cluster = None  # what may be left to do, the chief does alone
     if cluster is not None:
         same = {
@@ -175,7 +178,7 @@ def run(command: CommandLine, signals: StopSignals, cluster: "Cluster | None" = 
         runs.check_data(run_folder, fingerprint(data), data.source)
         notes = [f"note: {note}" for note in (problem, data.note) if note]
         print(first_lines(config, data.source, splits), *notes, f"run: {run_folder}", sep="\n", flush=True)
-        if runs.finished_step(run_folder) == config.steps and not runs.missing(run_folder, config):
+        if runs.finished(run_folder, config):
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
             return 0
         start = checkpoints.newest_whole(run_folder / "checkpoints")
@@ -223,13 +226,13 @@ def main(arguments: list[str] | None = None) -> int:
     tf.logging.set_verbosity(tf.logging.ERROR)  # py_func's deprecation, for one
     arguments = sys.argv[1:] if arguments is None else arguments
     command, cluster = parse_command_line(arguments), None
-    parent = int(os.environ.get("CENTERLOSS_ONE_OF_SEVERAL", 0)) or None  # the process that runs several, if one does
+    signals = StopSignals()
     try:
         if "TF_CONFIG" in os.environ:
             from running.cluster import read_tf_config
 
             cluster = read_tf_config(os.environ["TF_CONFIG"])
-        return run(command, StopSignals(parent), cluster)
+        return run(command, signals, cluster)
     except Stopped as stopped:
         code, message = 128 + stopped.signum, f"stopped by {stopped}"
     except hooks.NonFiniteError as error:
@@ -237,7 +240,9 @@ def main(arguments: list[str] | None = None) -> int:
         code, message = 3, f"error: diverged at {error}\n{advice}"
     except tf.errors.OpError as error:  # TensorFlow's own files, or its servers: disk full, folder gone, process lost
         code, message = 2, f"error: {error.message}"
-        if cluster is not None and cluster.lost(error):
+        if cluster is not None and signals.received is not None:  # the others were asked to stop, too, and went first
+            code, message = 128 + signals.received, "stopped"
+        elif cluster is not None and isinstance(error, cluster.LOST):
             message = "error: a process of the cluster was lost, again or before the first step; see what it says"
             if cluster.may_restart:
                 print("warning: a process of the cluster was lost; waiting until all are there", file=sys.stderr)
@@ -246,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
                 cluster.restart([__file__, *arguments])
     except (DataError, PrecisionError, RunFolderError, checkpoints.CheckpointError, OSError) as error:
         code, message = 5 if isinstance(error, InUseError) else 2, f"error: {error}"
-    if code > 128 and parent is not None:  # which says so, and how to go on with all
+    if code > 128 and signals.parent is not None:  # which says so, and how to go on with all
         return code
     begun = (command.run_folder / "config.yaml").is_file()
     again = f"go on with: {runs.resume_command(command.run_folder)}" if begun else "nothing begun"

@@ -23,10 +23,10 @@ ROUNDS = 3
 
 def quickstart(tree: Path, run: Path) -> tuple[float, float]:
     """Trains the quickstart of the code in `tree`, as `run`; when it started and ended, seconds since 1970."""
-    words = f"--config configs/quickstart.yaml --dataset mnist --data_dir {Path(Config().data_dir).resolve()}"
-    words += f" --output_dir {run.parent} --run_name {run.name}"
+    command = [sys.executable, "train_mnist.py", "--config", "configs/quickstart.yaml", "--dataset", "mnist"]
+    command += ["--data_dir", Path(Config().data_dir).resolve(), "--output_dir", run.parent, "--run_name", run.name]
     start = time.time()
-    subprocess.run([sys.executable, "train_mnist.py", *words.split()], cwd=tree, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, cwd=tree, check=True, stdout=subprocess.DEVNULL)
     return start, time.time()
 
 
@@ -37,7 +37,7 @@ def training_seconds(run: Path) -> float:
 
 def around_the_steps(run: Path, start: float, end: float) -> Row:
     """Row 7, of one run."""
-    ends = [run / "config.yaml", run / "sessions.csv", run / "features_test.npz", run / "metrics.json"]
+    ends = [run / "data.sha256", run / "sessions.csv", run / "features_test.npz", run / "metrics.json"]
     begun, trained, extracted, drawn = np.diff([start, *(path.stat().st_mtime for path in ends)])
     steps = training_seconds(run)
     detail = (
@@ -53,15 +53,14 @@ def measure() -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         before = Path(folder) / "before"
         before.mkdir()
-        subprocess.run(f"git archive {BEFORE} | tar -x -C {before}", shell=True, cwd=ROOT, check=True)
-        seconds = {"now": [], "before": []}
+        archive = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+        subprocess.run(["tar", "-x", "-C", before], input=archive, check=True)
+        times = {"now": [], "before": []}
         for turn in range(ROUNDS):
             for name, tree in (("now", ROOT), ("before", before)):
-                run = Path(folder) / f"{name}-{turn}"
-                start, end = quickstart(tree, run)
-                seconds[name].append(end - start)
-                if run.name == "now-0":
-                    row = around_the_steps(run, start, end)
+                times[name].append(quickstart(tree, Path(folder) / f"{name}-{turn}"))
+        row = around_the_steps(Path(folder) / "now-0", *times["now"][0])
+    seconds = {name: [end - start for start, end in each] for name, each in times.items()}
     ratio = np.median(np.divide(seconds["now"], seconds["before"]))
     detail = "; ".join(f"{name} " + ", ".join(f"{took:.0f}" for took in each) + " s" for name, each in seconds.items())
     return [row, Row(9, f"the whole quickstart on MNIST: now / at commit {BEFORE}", f"{ratio:.2f}", "≤ 0.5", detail)]

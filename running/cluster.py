@@ -50,7 +50,13 @@ class Cluster:
         device: of this process. The whole graph is to be built on it.
         target, config: for a session, once `join` has been called.
         begun: whether a step has been taken.
+        LOST: the classes of errors of which one is raised if another process is lost.
     """
+
+    LOST = (
+        tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
+        tf.errors.DeadlineExceededError,
+    )  # fmt: skip
 
     def __init__(self, tasks: Mapping[tuple[str, int], str], task: tuple[str, int]) -> None:
         self._tasks, self._task = dict(tasks), task
@@ -93,14 +99,6 @@ class Cluster:
                             "start all processes of the cluster, each with its TF_CONFIG"
                         ) from None
                     time.sleep(0.2)
-
-    def lost(self, error: tf.errors.OpError) -> bool:
-        """Whether `error` may be that another process was lost."""
-        kinds = (
-            tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError,
-            tf.errors.DeadlineExceededError,
-        )  # fmt: skip
-        return isinstance(error, kinds)
 
     @property
     def may_restart(self) -> bool:

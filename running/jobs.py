@@ -31,13 +31,12 @@ def _engine(name: str, jobs: int, address: str | None) -> Iterator[None]:
         register_ray()
         ray.init(address=address, num_cpus=None if address else jobs, include_dashboard=False, log_to_driver=False)
         try:
-            with joblib.parallel_config(backend="ray", n_jobs=jobs):
+            with joblib.parallel_config(backend="ray"):
                 yield
         finally:
             ray.shutdown()
     else:
-        with joblib.parallel_config(backend="loky", n_jobs=jobs):
-            yield
+        yield  # joblib's own
 
 
 def run_all(
@@ -64,13 +63,15 @@ def run_all(
     try:
         with _engine(engine, jobs, address):
             try:
-                return joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch="all", verbose=10)(calls)
+                # Dispatched so many at a time, because Dask goes by its own number of threads.
+                return joblib.Parallel(n_jobs=jobs, batch_size=1, pre_dispatch=jobs, verbose=10)(calls)
             except Exception as error:  # each engine has its own
                 raise LostWorkerError(f"{engine}: {type(error).__name__}: {_first_line(error)}") from error
     except ImportError as error:
         raise EngineError(f"{engine} is not installed ({error}): pip install -r requirements-scale.txt") from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise EngineError(f"{engine} can't be reached at {address}: {_first_line(error)}") from error
+        place = f" at {address}" if address else ""
+        raise EngineError(f"{engine} can't be reached{place}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

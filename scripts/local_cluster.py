@@ -9,6 +9,7 @@ TensorFlow's servers listen on all network interfaces, without a password: docs/
 import argparse
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -19,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from running.signals import take_over  # noqa: E402
+from running.signals import PARENT, take_over  # noqa: E402
+from running.streams import outlive_readers  # noqa: E402
 
 
 def free_ports(number: int) -> list[int]:
@@ -36,7 +38,7 @@ def start(task: tuple[str, int], cluster: dict[str, list[str]], arguments: list[
     described = json.dumps({"cluster": cluster, "task": {"type": task[0], "index": task[1]}})
     return subprocess.Popen(
         [sys.executable, str(ROOT / "train_mnist.py"), *arguments],
-        env=os.environ | {"TF_CONFIG": described, "CENTERLOSS_ONE_OF_SEVERAL": str(os.getpid())},
+        env=os.environ | {"TF_CONFIG": described, PARENT: str(os.getpid())},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -51,32 +53,35 @@ def main(arguments: list[str] | None = None) -> int:
     chief, *workers = (f"127.0.0.1:{port}" for port in free_ports(1 + options.workers))
     cluster = {"chief": [chief], "worker": workers}
     tasks = [("chief", 0), *(("worker", index) for index in range(options.workers))]
-    processes, run, codes = {}, [], []
+    processes, codes, run = {}, [], None
 
     def end(signum: int, frame: object = None) -> None:
         for process in processes.values():
             process.send_signal(signum)
 
     def tell(task: tuple[str, int], process: subprocess.Popen) -> None:
+        nonlocal run
         for line in process.stdout:
             print(f"{task[0]} {task[1]} | {line}", end="", flush=True)
             if task[0] == "chief" and line.startswith("run: "):
-                run[:] = [line.removeprefix("run: ").rstrip("\n")]
+                run = line.removeprefix("run: ").rstrip("\n")
         if process.wait() != 0:
             codes.append(process.returncode)
-            end(signal.SIGTERM)  # the others would wait for it
+            end(signal.SIGUSR1)  # the others would wait for it; no second signal to one that is stopping already
 
     take_over(end)
-    processes |= {task: start(task, cluster, rest) for task in tasks}
+    for task in tasks:
+        processes[task] = start(task, cluster, rest)
     threads = [threading.Thread(target=tell, args=pair) for pair in processes.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if codes and run:
-        print(f"go on with: python scripts/local_cluster.py --workers {options.workers} --resume {run[0]}")
-    return abs(codes[0]) if codes else 0
+        print(f"go on with: python scripts/local_cluster.py --workers {options.workers} --resume {shlex.quote(run)}")
+    return next((code if code > 0 else 128 - code for code in codes), 0)
 
 
 if __name__ == "__main__":
+    outlive_readers()
     sys.exit(main())

@@ -19,10 +19,10 @@ CONFIG = """
 dataset: digits
 channels: [2, 3, 4]
 batch_size: 20
-steps: 200
+steps: 400
 log_every_steps: 20
 checkpoint_every_steps: 20
-evaluate_every_steps: 200
+evaluate_every_steps: 400
 snapshot_steps: []
 """
 
@@ -72,13 +72,18 @@ def of(process, script) -> list[psutil.Process]:
     return found
 
 
+def begun(out: Path) -> set[Path]:
+    """The folders of runs that have a checkpoint of a later step than 0."""
+    return {path.parent for path in out.glob("*/checkpoints/model.ckpt-[1-9]*.index")}
+
+
 def whole_rows(out: Path) -> list[str]:
     return [(run / "metrics.csv").read_text() for run in sorted(out.glob("lambda_*"))]
 
 
 def test_a_worker_that_is_killed_costs_nothing_but_time(call, tmp_path):
     process = call("--jobs", 2)
-    until(lambda: len(list((tmp_path / "out").glob("*/checkpoints/*-20.index"))) == 2, process)
+    until(lambda: len(begun(tmp_path / "out")) == 2, process)
     trainings = of(process, "train_mnist.py")
     worker = psutil.Process(of(process, "reproduce.py")[-1].pid)
     worker = next(parent for parent in worker.parents() if "loky" in " ".join(parent.cmdline()))
@@ -96,7 +101,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(call, tmp_path):
 
 def test_ctrl_c_ends_all_with_their_checkpoints(call, tmp_path):
     process = call("--jobs", 2)
-    until(lambda: len(list((tmp_path / "out").glob("*/checkpoints/*-20.index"))) == 2, process)
+    until(lambda: len(begun(tmp_path / "out")) == 2, process)
     trainings = of(process, "train_mnist.py")
     process.send_signal(signal.SIGINT)
     code, told = ended(process)
@@ -108,6 +113,7 @@ def test_ctrl_c_ends_all_with_their_checkpoints(call, tmp_path):
         with run_folder.locked(run):
             steps = [int(path.stem.rpartition("-")[2]) for path in run.glob("checkpoints/model.ckpt-*.index")]
             assert max(steps) >= len((run / "metrics.csv").read_text().splitlines()) * 20 - 20 > 0
+            assert (run / "sessions.csv").is_file(), "which a killed run does not write"
 
 
 def test_the_plan_is_a_command_a_run_and_each_does_nothing_twice(call, tmp_path):
@@ -117,7 +123,7 @@ def test_the_plan_is_a_command_a_run_and_each_does_nothing_twice(call, tmp_path)
     for _ in range(2):
         result = subprocess.run(shlex.split(plan[0]), capture_output=True, text=True, cwd=tmp_path, check=False)
         assert result.returncode == 0, result.stderr
-    assert "1 runs, 1 of them finished" in result.stdout
+    assert "runs: 1, 1 of them finished" in result.stdout
     assert ended(call("--plan", "--steps", 20))[1].splitlines() == plan[1:]
 
 

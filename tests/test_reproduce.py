@@ -93,7 +93,7 @@ class Trainer:
         self.commands.clear()
         return self
 
-    def run(self, command, env=None):
+    def run(self, command):
         assert command[:2] == [sys.executable, str(ROOT / "train_mnist.py")]
         asked = config.parse_command_line(command[2:])
         self.commands.append(command[2:])
@@ -200,7 +200,7 @@ def test_what_is_finished_is_skipped_and_the_files_stay_the_same(tmp_path, call,
     capsys.readouterr()
     assert call() == 0
     assert trainer.commands == []
-    assert capsys.readouterr().out.startswith("3 runs, 3 of them finished\n")
+    assert capsys.readouterr().out.startswith("runs: 3, 3 of them finished\n")
     assert contents(tmp_path / "out") == before
 
 
@@ -548,7 +548,7 @@ def test_a_child_that_dies_of_a_signal_did_not_stop_us():
     try:
         child = Child()
         assert child.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == -9
-        assert child.stopped_by is None
+        assert child.run(["true"]) == 0, "and no signal is left"
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from running.signals import ECHO
+
 BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
 BATCH = [signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU]
 ALL = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, *BATCH], ids=lambda signum: signum.name)
@@ -107,8 +109,28 @@ with signals.deferred():
     assert process.stdout.readline() == "ready\n"
     os.kill(process.pid, signal.SIGTERM)
     assert process.stdout.readline() == "received\n"
+    time.sleep(ECHO + 0.1)
     os.kill(process.pid, signum)
     assert ending(process) == ([], "", 128 + signum), "the second one's number, and nothing cleaned up"
+
+
+@BOTH
+def test_the_same_signal_from_two_senders_is_one(start, signum):
+    """A batch system signals a training and `reproduce.py`, which hands the signal on."""
+    process = start("""
+try:
+    with signals.deferred():
+        say("ready")
+        wait_for(lambda: False, 2)
+        say("saved")
+except Stopped as stopped:
+    say(f"stopped by {stopped}")
+""")
+    assert process.stdout.readline() == "ready\n"
+    for _ in range(2):
+        os.kill(process.pid, signum)
+        time.sleep(0.05)
+    assert ending(process) == (["saved", f"stopped by {signum.name}"], "", 0)
 
 
 def test_without_a_signal_the_block_ends_as_usual(start):
@@ -202,6 +224,23 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 say(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)
 """)
     assert ending(process) == (["True"], "", 0)
+
+
+@ALL
+def test_between_two_children_it_is_raised_at_once(start, signum):
+    process = start("""
+from running.signals import Child
+try:
+    child = Child()
+    child.run(["true"])
+    say("ready")
+    wait_for(lambda: False)
+except Stopped as stopped:
+    say(f"stopped by {stopped}")
+""")
+    assert process.stdout.readline() == "ready\n"
+    os.kill(process.pid, signum)
+    assert ending(process) == ([f"stopped by {signum.name}"], "", 0)
 
 
 @ALL

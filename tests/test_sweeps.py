@@ -67,13 +67,21 @@ def test_what_goes_along_with_a_seed(sweep):
         ("seed: [0, 1]\nwith_seed:\n  center_alpha: [0.1]\n", "a value for each of 2 seeds"),
         ("alpha: [1]\n", "alpha: no setting to sweep"),
         ("run_name: [a]\n", "run_name: no setting to sweep"),
-        ("steps: [10]\n", "steps: no setting to sweep, or one that --set or --steps says"),
+        ("steps: [10]\n", "steps: no setting to sweep, or one that is said twice"),
         ("{", "not a sweep"),
+        ("learning_rate: [0.1, 1e-1, '0.1']\n", "two runs of the name learning_rate=0.1"),
+        ("seed: [0]\ncenter_alpha: [1]\nwith_seed:\n  center_alpha: [1]\n", "center_alpha: no setting to sweep, or"),
     ],
 )
 def test_what_is_no_sweep_is_refused_by_name(sweep, text, message):
     with pytest.raises(ValueError, match=f"mine.yaml: .*{re.escape(message)}"):
         read_preset(sweep(text), ["--steps=5"])
+
+
+def test_a_sign_and_an_exponent_stay_apart(sweep):
+    preset = read_preset(sweep("prelu_start: [-0.25, 0.25, 2.5e+1, 2.5e-1]\n"))
+    values = {name: preset.run(name, 0)[1].prelu_start for name in preset.arguments}
+    assert values == {f"prelu_start={text}": float(text) for text in ("-0.25", "0.25", "2.5e1", "2.5e-1")}
 
 
 @pytest.mark.parametrize("text", ["", "a: b\n", "- base\n"])

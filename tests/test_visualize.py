@@ -344,9 +344,10 @@ def test_no_snapshots(tmp_path, capsys):
         (run / "snapshots").mkdir(exist_ok=True)
 
 
-def test_damaged_snapshot_is_named(tmp_path, capsys):
+@pytest.mark.parametrize("step", [8, 1500])
+def test_damaged_snapshot_is_named(tmp_path, capsys, step):
     run = add_snapshots(make_run(tmp_path / "run"))
-    path = run / "snapshots" / "000000008.npz"
+    path = run / "snapshots" / f"{step:09d}.npz"
     whole = path.read_bytes()
     path.write_bytes(whole[:300])
     assert f"{path}: damaged" in failure(capsys, run, "--animate")
