@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -251,7 +252,27 @@ def test_a_local_cluster_by_one_command(tmp_path, run_script):
     assert result.returncode == 0, result.stdout
     assert "chief 0 | test: " in result.stdout
     assert "worker 0 | done" in result.stdout
-    assert (tmp_path / "one" / "clusters_test.png").is_file()
+    (tmp_path / "one" / "clusters_test.png").unlink()
+    result = run_script("scripts/local_cluster.py", "--workers", "1", "--resume", tmp_path / "one")
+    assert result.returncode == 0, result.stdout
+    assert "chief 0 | trained already, to step 20; making clusters_test.png" in result.stdout
+
+
+def test_all_processes_of_a_cluster_end_when_it_diverges(tmp_path, run_script):
+    wild = [*RUN, "--optimizer", "sgd", "--learning_rate", "1e30", "--output_dir", tmp_path]
+    result = run_script("scripts/local_cluster.py", *wild)
+    assert result.returncode == 3, result.stdout
+    assert result.stdout.count("| error: diverged at step") == 2
+
+
+def test_the_others_end_at_once_when_one_of_a_local_cluster_is_killed(tmp_path):
+    command = [sys.executable, "scripts/local_cluster.py", *RUN, "--steps", "9999", "--output_dir", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    next(line for line in process.stdout if "step 20/" in line)
+    psutil.Process(process.pid).children()[1].kill()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGKILL, output
+    assert "waiting until all are there" not in output
 
 
 def test_ctrl_c_ends_a_local_cluster_with_a_checkpoint(tmp_path):
