@@ -154,7 +154,7 @@ def test_the_sets_of_unknown_classes_are_those_of_the_seeds():
     assert said["with_seed"]["unknown_classes"] == drawn
 
 
-@pytest.mark.parametrize("name", ["open_set"])
+@pytest.mark.parametrize("name", ["lambda_alpha", "open_set"])
 def test_the_projects_sweeps_are_as_they_should_be(name):
     preset = read_preset(CONFIGS / name)
     for variant in preset.arguments:
