@@ -16,7 +16,7 @@ from runs import finished, missing
 TRAIN_MNIST = Path(__file__).resolve().parent / "train_mnist.py"
 TRIES = 3  # of a run that is killed, or whose folder is in use
 PAUSE = 10  # seconds before another
-IN_USE = 5  # exit code of train_mnist.py
+LACKS_FILES, IN_USE = 4, 5  # exit codes of train_mnist.py
 STOP_FILE = "CENTERLOSS_STOP_FILE"  # the variable that names it, for a process that trains one of several runs
 
 
@@ -63,7 +63,7 @@ def train_all(planned: list[Planned], parent: int | None) -> list[str]:
             child.sleep(PAUSE)
         if code != 0:
             lacks = ", ".join(missing(run.folder, run.config))
-            why = f"trained, but without {lacks}" if code == 4 else f"exit code {code}"
+            why = f"trained, but without {lacks}" if code == LACKS_FILES else f"exit code {code}"
             failed.append(f"{run.folder.name} ({why})")
     return failed
 

@@ -126,7 +126,8 @@ def reproduce(options: jsonargparse.Namespace, parent: int | None) -> int:
         failed = train_all(planned, parent)
     runs = [run for run in read_folders(out) if run.metrics is not None]
     if runs:
-        print(*results.write(out, preset.name, runs, common_scale=options.common_scale), sep="\n")
+        pictures = STOP_FILE not in os.environ  # else the call that runs several draws, once
+        print(*results.write(out, preset.name, runs, common_scale=options.common_scale, pictures=pictures), sep="\n")
         if destination:
             print(*results.export(runs, destination, common_scale=options.common_scale), sep="\n")
     if failed:

@@ -156,13 +156,14 @@ def median_seeds(runs: Sequence[Run]) -> list[Run]:
     return [seeds[(len(seeds) - 1) // 2] for seeds in ranked]
 
 
-def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool) -> list[Path]:
+def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool, pictures: bool = True) -> list[Path]:
     """Writes panel_<split>.png for each split that the runs have, results.csv and results.md to `folder`.
 
-    Of a sweep over one or two settings also sensitivity.png.
+    Of a sweep over one or two settings also sensitivity.png. Without `pictures`, only the tables.
     """
-    contents = {f"panel_{split}.png": _panel_figure(runs, split, common_scale) for split in runs[0].features}
-    if points := sweep_points(runs):
+    splits = runs[0].features if pictures else ()
+    contents = {f"panel_{split}.png": _panel_figure(runs, split, common_scale) for split in splits}
+    if pictures and (points := sweep_points(runs)):
         contents["sensitivity.png"] = clusters.encoded(sensitivity.figure(*points), "png", small=True)
     contents["results.csv"] = table_csv(runs).encode()
     contents["results.md"] = table_markdown(title, runs).encode()

@@ -93,6 +93,7 @@ def test_a_worker_that_is_killed_costs_nothing_but_time(call, tmp_path):
     assert "TerminatedWorkerError" in told
     assert not any(training.is_running() for training in trainings), "a child goes with its parent"
     assert (tmp_path / "out" / "results.md").is_file()
+    assert (tmp_path / "out" / "panel_test.png").is_file()
     assert not (tmp_path / "out" / ".stop").exists()
     alone = call("--only", "lambda_0.02", out="alone")
     assert ended(alone)[0] == 0
