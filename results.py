@@ -164,7 +164,7 @@ def write(folder: Path, title: str, runs: Sequence[Run], *, common_scale: bool, 
     splits = runs[0].features if pictures else ()
     contents = {f"panel_{split}.png": _panel_figure(runs, split, common_scale) for split in splits}
     if pictures and (points := sweep_points(runs)):
-        contents["sensitivity.png"] = clusters.encoded(sensitivity.figure(*points), "png", small=True)
+        contents["sensitivity.png"] = clusters.encoded(sensitivity.figure(*points), "png")
     contents["results.csv"] = table_csv(runs).encode()
     contents["results.md"] = table_markdown(title, runs).encode()
     folder.mkdir(parents=True, exist_ok=True)

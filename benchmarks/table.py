@@ -69,4 +69,4 @@ def machine() -> str:
     flags = (cpu("flags") or "").split()
     has = ", ".join(flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
     versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "torch", "numpy") if version(name))
-    return f"{cpu('model name')} ({has}), {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+    return f"{cpu('model name')} ({has or 'no avx512f'}), {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"

@@ -42,7 +42,7 @@ def _heat_map(subplot: Axes, axes: Mapping[str, Sequence[str]], grid: np.ndarray
     for (i, j), mean in np.ndenumerate(means):
         if not np.isnan(mean):
             light = image.norm(mean) > 0.5
-            subplot.text(j, i, f"{mean:.4g}", ha="center", va="center", fontsize=8, color="white" if light else "black")
+            subplot.text(j, i, f"{mean:#.4g}", ha="center", va="center", fontsize=8, color="white" if light else "black")
     subplot.set_xticks(range(len(columns)), columns)
     subplot.set_yticks(range(len(rows)), rows)
     subplot.set(xlabel=LABELS.get(across, across), ylabel=LABELS.get(down, down))

@@ -140,7 +140,7 @@ def test_a_config_that_is_called_as_a_setting_is_no_sweep():
 def test_a_heat_map_writes_the_means_and_a_line_has_bars():
     grid = np.array([[[0.9, 0.92], [0.5, np.nan]], [[np.nan, np.nan], [0.7, 0.7]]])
     drawn = sensitivity.figure({"center_loss_weight": ["0", "1"], "center_alpha": ["0.1", "1"]}, {"accuracy": grid})
-    assert [text.get_text() for text in drawn.axes[0].texts] == ["91", "50", "70"]
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["91.00", "50.00", "70.00"]
     assert drawn.axes[0].get_ylabel() == "λ"
     drawn = sensitivity.figure({"feature_width": ["2", "64"]}, {"inter_over_intra": grid[0]})
     line, _, (bars,) = drawn.axes[0].containers[0]
