@@ -67,6 +67,6 @@ def _today() -> str:
 def machine() -> str:
     """This machine and the versions, in a line."""
     flags = (cpu("flags") or "").split()
-    has = ", ".join(flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags)
+    has = ", ".join(flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in flags) or "no avx512f"
     versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "torch", "numpy") if version(name))
-    return f"{cpu('model name')} ({has or 'no avx512f'}), {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
+    return f"{cpu('model name')} ({has}), {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"

@@ -41,8 +41,8 @@ def _heat_map(subplot: Axes, axes: Mapping[str, Sequence[str]], grid: np.ndarray
     image = subplot.imshow(means, cmap="Greys", aspect="auto", origin="lower")
     for (i, j), mean in np.ndenumerate(means):
         if not np.isnan(mean):
-            light = image.norm(mean) > 0.5
-            subplot.text(j, i, f"{mean:#.4g}", ha="center", va="center", fontsize=8, color="white" if light else "black")
+            color = "white" if image.norm(mean) > 0.5 else "black"
+            subplot.text(j, i, f"{mean:#.4g}", ha="center", va="center", fontsize=8, color=color)
     subplot.set_xticks(range(len(columns)), columns)
     subplot.set_yticks(range(len(rows)), rows)
     subplot.set(xlabel=LABELS.get(across, across), ylabel=LABELS.get(down, down))
