@@ -160,3 +160,12 @@ def test_exit_codes_come_back(engine):
     pytest.importorskip({"dask": "dask.distributed", "loky": "joblib"}.get(engine, engine))
     commands = [[sys.executable, "-c", f"raise SystemExit({code})"] for code in (0, 3, 0, 2)]
     assert jobs.run_all(commands, os.environ, engine=engine, jobs=2) == [0, 3, 0, 2]
+
+
+def test_so_many_run_at_once_however_many_threads_a_dask_cluster_has():
+    distributed = pytest.importorskip("dask.distributed")
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address=None) as cluster:
+        start = time.monotonic()
+        address = cluster.scheduler_address
+        assert jobs.run_all([["sleep", "1"]] * 4, os.environ, engine="dask", jobs=2, address=address) == [0] * 4
+        assert time.monotonic() - start >= 2
