@@ -158,15 +158,14 @@ def run(command: CommandLine, signals: StopSignals, cluster: "Cluster | None" = 
             to_yaml(config), first_lines(config, data.source, splits), rehearsal(config, *sizes, *batch[:2]), sep="\n"
         )
         return 0
-    trained = cluster is not None and not command.overwrite
-    if trained and checkpoints.newest_whole(run_folder / "checkpoints").step == config.steps:
+    may_be_trained = cluster is not None and not command.overwrite
+    if may_be_trained and checkpoints.newest_whole(run_folder / "checkpoints").step == config.steps:
         if cluster.rank:
             return 0
         cluster = None  # what may be left to do, the chief does alone
     if cluster is not None:
-        same = {
-            name: str(value) for name, value in dataclasses.asdict(config).items() if name not in names(NOT_COMPARED)
-        }
+        compared = sorted(dataclasses.asdict(config).keys() - names(NOT_COMPARED))
+        same = {name: str(getattr(config, name)) for name in compared}
         cluster.join(same | {"data": fingerprint(data), "TensorFlow": tf.__version__})
         if cluster.rank:
             with tf.Graph().as_default(), tf.device(cluster.device):
@@ -225,8 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     tf.logging.set_verbosity(tf.logging.ERROR)  # py_func's deprecation, for one
     arguments = sys.argv[1:] if arguments is None else arguments
-    command, cluster = parse_command_line(arguments), None
-    signals = StopSignals()
+    command, cluster, signals = parse_command_line(arguments), None, StopSignals()
     try:
         if "TF_CONFIG" in os.environ:
             from running.cluster import read_tf_config

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from config import Config
 from running import jobs, run_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -121,6 +122,8 @@ def test_the_plan_is_a_command_a_run_and_each_does_nothing_twice(call, tmp_path)
     code, told = ended(call("--plan", "--steps", 20))
     plan = told.splitlines()
     assert (code, len(plan)) == (0, 2), told
+    data = Path(Config().data_dir).resolve()
+    assert all(f"data_dir={data}" in shlex.split(line) for line in plan), "it runs from any folder"
     for _ in range(2):
         result = subprocess.run(shlex.split(plan[0]), capture_output=True, text=True, cwd=tmp_path, check=False)
         assert result.returncode == 0, result.stderr
