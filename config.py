@@ -148,7 +148,7 @@ class Config:
     output_dir: str = field(default="outputs", metadata=NOT_COMPARED)
     """folder that gets the run's folder"""
     run_name: Name | None = field(default=None, metadata=NOT_COMPARED)
-    """name of the run's folder; by default <config>-<time>"""
+    """name of the run's folder; by default <config>-<time>-<six random characters>"""
 
     def __post_init__(self) -> None:
         """Raises ValueError for what a field's type alone can't tell."""

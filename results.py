@@ -1,9 +1,9 @@
 """What finished runs of a preset amount to: tables, panels, and an export small enough for a repository.
 
 A table has a row a run, and the mean and standard deviation over seeds. A panel has a subplot a config, of the seed
-with the median accuracy, and a second row at one scale where their scales differ by more than a factor of two. Both are
-made from `Run` records, read from run folders or from an export alike, so that an export redraws itself without its run
-folders. No TensorFlow.
+with the median accuracy. That of the test images has a second row at one scale, if it has two to five subplots whose
+scales differ by more than a factor of two. Both are made from `Run` records, read from run folders or from an export
+alike, so that an export redraws itself without its run folders. No TensorFlow.
 """
 
 import csv
@@ -100,13 +100,14 @@ def table_csv(runs: Sequence[Run]) -> str:
 
 def table_markdown(title: str, runs: Sequence[Run]) -> str:
     """The same for readers: first a row a config over its seeds, if any has several, then a row a run."""
+    which = ", of the known classes, at" if any("unknown" in run.metrics for run in runs) else ", at"
     lines = [
         f"# Results: {title}",
         "",
-        "All test images, at the last step. `accuracy` is by softmax, `accuracy_nearest_center` by nearest learned "
+        f"All test images{which} the last step. `accuracy` is by softmax, `accuracy_nearest_center` by nearest learned "
         "center; `intra` is the mean distance of a feature to the mean of its class, `inter_smallest` the smallest "
-        "between two class means; `seconds` are of the training alone. The panels show, of each config, the seed with "
-        "the median accuracy (of two middle ones the lower).",
+        "between two class means; `seconds` are of the training alone. The panel of the test images "
+        "shows, of each config, the seed with the median accuracy (of two middle ones the lower).",
     ]
     head = columns(runs)
     configs = {name: [row(run, head) for run in seeds] for name, seeds in _by_config(runs).items()}

@@ -40,7 +40,7 @@ from training_graph import TAGS, TrainGraph, build_graph, collapse, misfit, rehe
 if TYPE_CHECKING:
     from running.cluster import Cluster
 
-PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe leaves its own before step 200
+PATIENCE = 300  # steps of a collapse before it is told: the blog's recipe at lambda 0.01 leaves its own before step 200
 WATCHED = 2000  # test images in each snapshot
 SHOWN = {"L_S": "cross_entropy", "L_C": "center_loss", "acc": "accuracy"}  # while it trains, by their labels
 

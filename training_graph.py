@@ -27,7 +27,7 @@ TAGS = {  # TensorBoard's, by the names of metrics.csv and validation.csv
     "center_shift": "centers/shift", "center_distance": "centers/distance", "feature_spread": "features/spread",
     "feature_scale": "features/scale",
 }  # fmt: skip
-LARGE_CENTERS = 250_000  # C · D: with more, py_func's copies cost above 0.3 ms a step (docs/performance.md, row 8)
+LARGE_CENTERS = 250_000  # C · D: with more, py_func's copies cost above 0.2 ms a step (docs/performance.md, row 8)
 
 
 class TrainGraph(NamedTuple):
@@ -265,13 +265,13 @@ def summarize(scalars: dict[str, tf.Tensor], features: tf.Tensor) -> None:
 def collapse(values: dict[str, float], num_classes: int) -> str | None:
     """A message if the features of a batch are almost one point and its cross entropy is near chance; else None."""
     spread, chance = values["feature_spread"], math.log(num_classes)
-    # In the blog's recipe the spread is ten times this once the cross entropy has fallen by a tenth (step 200).
+    # In the blog's recipe at lambda 0.01 the spread is ten times this once the cross entropy has fallen by a tenth.
     if not (spread < 0.05 and values["cross_entropy"] > chance - 0.1):
         return None
     return (
         f"collapse: the features have been all but equal (spread {spread:.2g}) and the cross entropy near ln C = "
-        f"{chance:.2f}. The center loss outweighs the cross entropy: try a smaller --center_loss_weight, or let it "
-        "rise slowly by --center_loss_warmup_steps"
+        f"{chance:.2f}. The center loss outweighs the cross entropy. In the blog's recipe at lambda 0.1 and 1 this "
+        "passes. Else try a smaller --center_loss_weight, or let it rise slowly by --center_loss_warmup_steps"
     )
 
 

@@ -42,10 +42,12 @@ def main(arguments: list[str] | None = None) -> None:
         "--outliers",
         type=PositiveCount | None,
         metavar="N",
-        help="only outliers.png, the N worst test images of one run",
+        help="only outliers.png and outliers.csv, the N worst test images of one run",
     )
-    parser.add_argument("--animate", action="store_true", help="only animation.gif, of one run; ignores all but --out")
-    parser.add_argument("--html", action="store_true", help="only explorer.html, of one run; ignores all but --out")
+    parser.add_argument("--animate", action="store_true", help="only animation.gif, of one run; takes --out")
+    parser.add_argument(
+        "--html", action="store_true", help="only explorer.html, of one run; takes --out and --data_dir"
+    )
     parser.add_argument("--data_dir", type=str, help="of the run's data, for --html and --outliers")
     options = parser.parse_args(arguments)
 

@@ -29,7 +29,7 @@ from update_centers import update_centers
 TINY = {"dataset": "digits", "channels": (2, 3, 4), "batch_size": 20}
 TINY_RUN = [
     "--dataset", "digits", "--channels", "[2,3,4]", "--batch_size", "20", "--log_every_steps", "5",
-    "--evaluate_every_steps", "10", "--checkpoint_every_steps", "10",
+    "--evaluate_every_steps", "10", "--checkpoint_every_steps", "10", "--crop", "4", "--snapshot_steps", "[0,10,30]",
 ]  # fmt: skip
 
 
@@ -272,7 +272,8 @@ def checkpoint_arrays(run, step):
 def finished_run(run_script, tmp_path_factory):
     """A run of 30 steps and what it printed."""
     folder = tmp_path_factory.mktemp("räume mit platz")
-    done = run_script("train_mnist.py", *TINY_RUN, "--steps", "30", "--output_dir", folder, "--run_name", "whole")
+    words = [*TINY_RUN, "--steps", "30", "--snapshot_steps", "null", "--output_dir", folder, "--run_name", "whole"]
+    done = run_script("train_mnist.py", *words)
     assert done.returncode == 0, done.stderr
     return folder / "whole", done.stdout
 
@@ -384,7 +385,7 @@ def test_a_killed_and_resumed_run_equals_the_whole_run_to_the_bit(run_script, tm
     words = [
         *TINY_RUN, "--steps", "90", "--schedule", "one_cycle", "--center_loss_warmup_steps", "60",
         "--augment_shift", "2", "--precision", precision, "--batch_size", "50", "--center_update", "in_graph",
-        "--output_dir", tmp_path,
+        "--snapshot_steps", "[0,10,20,40,60,90]", "--output_dir", tmp_path,
     ]  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert run_script("train_mnist.py", *words, "--run_name", "whole").returncode == 0
@@ -670,6 +671,7 @@ def test_hundred_steps_on_the_real_mnist(real_data, run_script, tmp_path):
     done = run_script(
         "train_mnist.py", "--config", "configs/quickstart.yaml", "--steps", "100", "--dataset", "mnist", "--channels",
         "[4,8,16]", "--batch_norm_decay", "0.9", "--center_loss_weight", "0.001", "--learning_rate", "0.02",
+        "--crop", "4", "--snapshot_steps", "[0,100]",
         "--output_dir", tmp_path, "--run_name", "mnist", CENTERLOSS_DATA=str(real_data),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
