@@ -19,10 +19,10 @@ if __name__ == "__main__":
     os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # the user's own can make matplotlib's import fail
 
 import numpy as np
-from jsonargparse.typing import NonNegativeInt, PositiveInt
 from rich.console import Console
 from rich.table import Column, Table
 
+from config import Count, PositiveCount
 from pictures.loss_comparison import draw_loss_comparison
 from running.command_line import Parser, folder
 from running.run_folder import write_whole
@@ -128,14 +128,14 @@ def _short(x: float) -> str:
 
 
 def compare(
-    classes: tuple[PositiveInt, ...] = (10, 100, 1000, 10_000),
-    batch_size: PositiveInt = 100,
-    width: PositiveInt = 2,
-    repeats: PositiveInt = 50,
-    seed: NonNegativeInt = 0,
+    classes: tuple[PositiveCount, ...] = (10, 100, 1000, 10_000),
+    batch_size: PositiveCount = 100,
+    width: PositiveCount = 2,
+    repeats: PositiveCount = 50,
+    seed: Count = 0,
     out: str = "outputs/compare_losses",
 ) -> None:
-    """Measures, prints, and writes classes.csv, feature_scale.csv and compare_losses.png.
+    """Measures and writes classes.csv, feature_scale.csv and compare_losses.png.
 
     Args:
         classes: the numbers of classes C, as '[10, 100]'; gather alone above 1,000

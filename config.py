@@ -15,26 +15,25 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import jsonargparse
-from jsonargparse.typing import ClosedUnitInterval, restricted_string_type
-from jsonargparse.typing import restricted_number_type as number
 
-from running.command_line import Parser, folder
+from running.command_line import CONTROL, Parser, folder, number, text
 
 # Each with its words for an error: "expected …".
-PositiveCount = number("PositiveCount", int, [(">", 0), ("<", 2**31)], docstring="a whole number above 0")
-Count = number("Count", int, [(">=", 0), ("<", 2**31)], docstring="a whole number, 0 or more")
-Channels = number("Channels", int, [(">", 0), ("<=", 4096)], docstring="a whole number from 1 to 4096")
-Width = number("Width", int, [(">=", 2), ("<=", 4096)], docstring="a whole number from 2 to 4096")
-Pixels = number("Pixels", int, [(">=", 0), ("<", 28)], docstring="a whole number from 0 to 27")
-Margin = number("Margin", int, [(">=", 0), ("<=", 8)], docstring="a whole number from 0 to 8")  # 12 pixels are left
-NonNegative = number("NonNegative", float, [(">=", 0), ("<", math.inf)], docstring="a number, 0 or more")
-Positive = number("Positive", float, [(">", 0), ("<", math.inf)], docstring="a number above 0")
-Finite = number("Finite", float, [(">", -math.inf), ("<", math.inf)], docstring="a finite number")
-Fraction = number("Fraction", float, [(">=", 0), ("<", 1)], docstring="a number from 0 up to, but not, 1")
-# No part of a path, and nothing that TensorFlow would take for a pattern.
-Name = restricted_string_type(
-    "Name", r"(?!(\.{1,2}|~)$)[^/\\*?\[\]\x00-\x1f\x7f]+$", docstring="the plain name of a folder"
-)
+PositiveCount = number("PositiveCount", int, lambda n: 0 < n < 2**31, "a whole number above 0")
+Count = number("Count", int, lambda n: 0 <= n < 2**31, "a whole number, 0 or more")
+Channels = number("Channels", int, lambda n: 1 <= n <= 4096, "a whole number from 1 to 4096")
+Width = number("Width", int, lambda n: 2 <= n <= 4096, "a whole number from 2 to 4096")
+Side = number("Side", int, lambda n: 8 <= n <= 128, "a whole number from 8 to 128")
+Pixels = number("Pixels", int, lambda n: 0 <= n < 28, "a whole number from 0 to 27")
+Margin = number("Margin", int, lambda n: 0 <= n <= 8, "a whole number from 0 to 8")  # 12 pixels are left
+PoolSize = number("PoolSize", int, lambda n: n in (2, 3), "one of 2, 3")
+NonNegative = number("NonNegative", float, lambda x: 0 <= x < math.inf, "a number, 0 or more")
+Positive = number("Positive", float, lambda x: 0 < x < math.inf, "a number above 0")
+Finite = number("Finite", float, math.isfinite, "a finite number")
+Fraction = number("Fraction", float, lambda x: 0 <= x < 1, "a number from 0 up to, but not, 1")
+UnitInterval = number("UnitInterval", float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
+# No part of a path, nothing that TensorFlow would take for a pattern, and only what YAML reads back.
+Name = text("Name", rf"(?!(\.{{1,2}}|~)$)[^/\\*?\[\]{CONTROL}]+", "the plain name of a folder")
 
 # Marks of a setting. What is resumable may change on resume: it alters no variable, and not which images come when.
 RESUMABLE = {"resumable": True}
@@ -77,11 +76,11 @@ class Config:
     """channels of the three pairs of convolutions"""
     batch_norm: bool = True
     """batch norm after each convolution (blog), or a bias in it (paper)"""
-    batch_norm_decay: ClosedUnitInterval = 0.999
+    batch_norm_decay: UnitInterval = 0.999
     """decay per step of the moving averages that evaluation uses"""
     prelu_start: Finite = 0.0
     """first slope of each PReLU: 0 in the blog, 0.25 in the paper's code"""
-    third_pool_size: Literal[2, 3] = 2
+    third_pool_size: PoolSize = 2
     """window of the third max-pool, stride 2: 2 in the blog, 3 in the paper's code"""
     feature_activation: Literal["prelu", "linear"] = "prelu"
     """what follows the 2-D feature layer"""
@@ -106,7 +105,7 @@ class Config:
     """steps over which lambda rises from 0 to its value"""
     center_loss_warmup_power: Positive = field(default=1.0, metadata=RESUMABLE)
     """lambda rises as this power of the step: 1 is a straight line, more than 1 leaves most of the rise to the end"""
-    center_alpha: ClosedUnitInterval = 0.5
+    center_alpha: UnitInterval = 0.5
     """alpha of Eq. 4, the rate of the centers"""
     center_update: Literal["py_func", "in_graph", "auto"] = field(default="py_func", metadata=RESUMABLE)
     """Eq. 4 by NumPy through py_func (blog), or by graph ops that touch the batch's classes alone; auto: the latter
@@ -123,7 +122,7 @@ class Config:
     """the constant rate, the peak of one_cycle, or the first rate of multi_step"""
     schedule: Literal["constant", "one_cycle", "multi_step"] = field(default="constant", metadata=RESUMABLE)
     """how the learning rate goes over the steps"""
-    one_cycle_rise: ClosedUnitInterval = field(default=0.3, metadata=RESUMABLE)
+    one_cycle_rise: UnitInterval = field(default=0.3, metadata=RESUMABLE)
     """one_cycle: the part of all steps over which the rate rises"""
     multi_step_at: tuple[PositiveCount, ...] = field(default=(), metadata=RESUMABLE)
     """multi_step: the steps at which the rate drops, ascending"""
@@ -176,9 +175,10 @@ def names(mark: dict[str, bool]) -> set[str]:
 
 def checkpoint_folder(name: str, text: str) -> Path:
     """The run folder `text`; raises ValueError as `folder`, and where TensorFlow takes its name for a pattern."""
-    if set(text) & set("*?[]\\"):
-        raise ValueError(f"{name}: TensorFlow takes * ? [ ] \\ in {text} for a pattern; choose a folder without them")
-    return folder(name, text)
+    path = folder(name, text)
+    if set(str(path)) & set("*?[]\\"):
+        raise ValueError(f"{name}: TensorFlow takes * ? [ ] \\ in {path} for a pattern; choose a folder without them")
+    return path
 
 
 class CommandLine(NamedTuple):
@@ -204,16 +204,19 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
     parser = _parser()
     for word in (*arguments, os.environ.get("CENTERLOSS_DATA", "")):
         if word != word.encode(errors="ignore").decode():  # neither YAML nor TensorFlow takes such a path
-            parser.error(f"{word!a}: not UTF-8 text")
+            parser.error(f"{word!a}: not UTF-8 text, or the locale is of another encoding: set PYTHONUTF8=1")
     try:
         options = parser.parse_args(arguments)
+        _check_said(options, arguments)
         if options.resume is None:
             config = _config(options)
             file = options.config and options.config[-1]
             # Of several jobs that are started at once, each has its own.
             unique = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
             name = config.run_name or f"{Path(str(file)).stem if file else 'blog'}-{unique}"
-            run_folder = checkpoint_folder("output_dir", str(Path(config.output_dir) / name))
+            checkpoint_folder("output_dir", config.output_dir)
+            where = "run_name" if config.run_name else "run_name (none is said, so it is the config file's)"
+            run_folder = checkpoint_folder(where, str(Path(config.output_dir) / name))
             return CommandLine(config, run_folder, False, options.overwrite, options.dry_run)
         if options.config or options.overwrite:
             parser.error("--resume goes on with the run's own settings: leave out --config and --overwrite")
@@ -221,10 +224,10 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
         saved = run_folder / "config.yaml"
         if not saved.is_file():
             parser.error(f"--resume {options.resume}: no config.yaml there; see the folders in outputs/")
-        config = _config(parser.parse_args(["--config", str(saved), *arguments]))
         before = read_config(saved)
+        config = _config(parser.parse_args(["--config", str(saved), *arguments]))
     except UnicodeDecodeError as error:
-        parser.error(f"--config or --resume: the file of settings is not UTF-8 text ({error})")
+        parser.error(f"--config: the file of settings is not UTF-8 text ({error})")
     except (ValueError, OSError) as error:  # what jsonargparse lets through: cross-field checks, unreadable files
         parser.error(f"{error}")
     for name, was in dataclasses.asdict(before).items():
@@ -253,9 +256,12 @@ def read_config(path: Path) -> Config:
     parser = _parser()
     parser.exit_on_error = False
     try:
-        config = _config(parser.parse_args(["--config", str(path)]))
+        options = parser.parse_args(["--config", str(path)])
+        _check_said(options, [])
+        config = _config(options)
     except (argparse.ArgumentError, ValueError, OSError) as error:
-        raise ValueError(f"{path}: can't be used ({error})") from error
+        what = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise ValueError(f"{path}: can't be used ({what})") from error
     if config.run_name is None:  # the last that is written there; without the rest, defaults would be taken for it
         raise ValueError(f"{path}: can't be used (it ends before run_name)")
     return config
@@ -270,8 +276,11 @@ def to_yaml(config: Config) -> str:
 
 # What the paper and other programs call some of the settings.
 ALSO_CALLED = {
-    "lambda": "--center_loss_weight", "alpha": "--center_alpha", "B": "--batch_size", "lr": "--learning_rate",
-    "epochs": "--steps", "warmup": "--center_loss_warmup_steps", "name": "--run_name", "out": "--output_dir",
+    "lambda": "--center_loss_weight", "lambda_eff": "--center_loss_weight", "λ": "--center_loss_weight",
+    "alpha": "--center_alpha", "α": "--center_alpha", "b": "--batch_size", "bs": "--batch_size", "d": "--feature_width",
+    "lr": "--learning_rate", "wd": "--weight_decay", "epochs": "--steps", "num_epochs": "--steps",
+    "warmup": "--center_loss_warmup_steps", "shift": "--augment_shift", "name": "--run_name", "out": "--output_dir",
+    "classes": "the data say how many classes there are", "num_classes": "the data say how many classes there are",
 }  # fmt: skip
 
 
@@ -282,7 +291,7 @@ GROUPS = {
 }  # fmt: skip
 EXAMPLES = """examples:
   python train_mnist.py --config configs/blog/lambda_0.01.yaml
-  python train_mnist.py --config configs/quickstart.yaml --center_loss_weight 0.1 --dry_run
+  python train_mnist.py --config configs/quickstart.yaml --dry_run
   python train_mnist.py --resume outputs/<run> --steps 30000
 """
 
@@ -300,6 +309,13 @@ def _parser() -> Parser:
     parser.add_class_arguments(Config)
     parser.group(GROUPS)
     return parser
+
+
+def _check_said(options: jsonargparse.Namespace, arguments: list[str]) -> None:
+    """Raises ValueError for what a file of settings says of what the `arguments` alone may say."""
+    for name, unsaid in {"resume": None, "overwrite": False, "dry_run": False}.items():
+        if options[name] != unsaid and not any(word.partition("=")[0] == f"--{name}" for word in arguments):
+            raise ValueError(f"{name}: said on the command line alone, not in a file of settings")
 
 
 def _config(options: jsonargparse.Namespace) -> Config:

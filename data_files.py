@@ -96,8 +96,13 @@ def read_npz(path: Path, column: int | None = None) -> tuple[dict[str, Arrays], 
         DataError: if it is damaged, arrays are missing, or one is not as the module says.
     """
     try:
+        with path.open("rb") as file:
+            if (start := file.read(2)) and start != b"PK":  # NumPy would take it for a pickle, and advise to load it
+                raise malformed(path, "not an npz file by its first bytes")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file}
+    except DataError:
+        raise
     except Exception as error:  # whatever a damaged file makes the readers of zip and NumPy raise
         raise malformed(path, f"can't be read ({type(error).__name__}: {error})") from error
     for names in NPZ_NAMES:

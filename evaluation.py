@@ -1,6 +1,5 @@
 """What the trained network makes of images: evaluation while it trains, and what a finished run leaves."""
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import figures
 import runs
 from config import Config
 from running import checkpoints
+from running.command_line import typed
+from running.session import reason
 from splits import Split, Splits
 from training_graph import TrainGraph
 
@@ -59,8 +60,8 @@ def finish(graph: TrainGraph, config: Config, splits: Splits, run_folder: Path, 
             else:
                 runs.write_metrics(run_folder, config, source)
         except Exception as error:  # whatever it is: the training behind it took hours
-            reason = str(getattr(error, "message", error)).partition("\n")[0]  # TensorFlow's go on for pages
-            print(f"error: {run_folder / name}: not made ({type(error).__name__}: {reason})", file=sys.stderr)
+            kind = type(error).__name__
+            print(f"error: {run_folder / name}: not made ({kind}: {reason(error)})", file=sys.stderr)
 
 
 def print_results(run_folder: Path, config: Config) -> None:
@@ -70,7 +71,8 @@ def print_results(run_folder: Path, config: Config) -> None:
     ratio = "infinite" if test["inter_over_intra"] is None else f"{test['inter_over_intra']:.1f}"
     print(f"test: {test['accuracy']:.2%} by softmax, {test['accuracy_nearest_center']:.2%} by nearest center")
     print(f"smallest inter-class / mean intra-class distance: {ratio}")
-    if test["accuracy"] < 0.5 and config.center_loss_weight > 0:
+    near_chance = test["accuracy"] < max(0.5, 1.2 / len(test["accuracy_per_class"]))
+    if near_chance and config.center_loss_weight > 0:
         print(
             "note: the center loss first pulls all features to one point, and the classes\n"
             "part only later: in the blog's recipe after some 1,000 steps at lambda 0.01,\n"
@@ -81,4 +83,4 @@ def print_results(run_folder: Path, config: Config) -> None:
         area = results["unknown"]["auroc_distance"]
         print(f"unknown classes by distance to the nearest center: area under the ROC curve {area:.4f}")
     print(*(f"picture: {run_folder / name}" for name in runs.last_files(config) if name.endswith(".png")), sep="\n")
-    print(f"look into it: python visualize.py {shlex.quote(str(run_folder))} --html")
+    print(f"look into it: python visualize.py {typed(run_folder)} --html")

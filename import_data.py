@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from config import Name
+from config import Count, Name, Side
 from data_files import DataError, as_images, as_labels, read_npz
 from pictures.contact_sheet import contact_sheet
 from running.command_line import Parser, folder
@@ -142,14 +142,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("source", type=str, help="file or folder")
     parser.add_argument("--name", type=Name, required=True, help="of the data set")
     parser.add_argument("--data_dir", type=str, default="data", help="folder of the data sets")
-    parser.add_argument("--size", type=int, default=28, help="pixels of a side, 8 to 128")
+    parser.add_argument("--size", type=Side, default=28, help="pixels of a side, 8 to 128")
     parser.add_argument("--transpose", action="store_true", help="turn images that lie on their sides")
     parser.add_argument("--gray", action="store_true", help="make colors grey")
     parser.add_argument("--invert", action="store_true", help="light and dark change places")
-    parser.add_argument("--label", type=int, help="the column that is the class, of several labels an image, from 0 on")
+    parser.add_argument(
+        "--label", type=Count, help="the column that is the class, of several labels an image, from 0 on"
+    )
     options = parser.parse_args(arguments)
-    if not 8 <= options.size <= 128:
-        parser.error(f"size: expected 8 to 128 pixels, got {options.size}")
     try:
         print(*import_data(options), sep="\n")
     except (DataError, OSError, ValueError) as error:

@@ -70,6 +70,9 @@ def load(name: str, data_dir: Path | str, fetch: bool = True, transpose: bool = 
         except _UnavailableError:
             note = "the digits are used INSTEAD OF MNIST; --dataset mnist says why"
             return load("digits", data_dir, fetch, transpose)._replace(note=note)
+    usual = re.sub(r"\W", "_", name.lower().removesuffix(".npz"))
+    if usual != name and usual in (*CLASS_NAMES, "auto") and not os.path.lexists(data_dir / name):
+        raise DataError(f"dataset: there is no {name} in {data_dir}; did you mean {usual}?")
     if name == "digits":
         data = _load_digits()
     elif os.path.isfile(data_dir / f"{name}.npz"):  # noqa: PTH113 - Path.is_file raises where a folder is closed
@@ -85,31 +88,52 @@ def load(name: str, data_dir: Path | str, fetch: bool = True, transpose: bool = 
     return data
 
 
-def _find(folder: Path) -> dict[str, Path]:
-    """The files of FILES that are in `folder`, known by their whole names; of several the last one here counts.
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of the folders and of the files in `folder`; none where there is no such folder."""
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            raise DataError(f"{folder}: can't be looked into ({error.strerror}); open it, or name another folder")
+
+    # A link that leads nowhere is among the files, and an error.
+    return next(os.walk(folder, onerror=refuse), ("", [], []))[1:]
+
+
+def _find(folder: Path) -> dict[str, dict[str, Path]]:
+    """The files of FILES that are in `folder`, by their prefix; known by their whole names, the last of several counts.
 
     A name may have a prefix, and "test" in the place of "t10k", as EMNIST's and QMNIST's have.
     """
-    names = next(os.walk(folder), ("", [], []))[2]  # a link that leads nowhere is among them, and an error
-    names.sort(key=lambda name: (name.endswith((".gz", ".xz")), "-idx" in name))
-    matches = list(filter(None, map(_NAME.fullmatch, names)))
-    if len(prefixes := {match["prefix"] for match in matches}) > 1:
-        raise DataError(f"{folder}: files of several data sets, {', '.join(sorted(prefixes))}; give each a folder")
-    return {f"{match['split'].replace('test', 't10k')}-{match['kind']}": folder / match[0] for match in matches}
+    _, names = _listed(folder)
+    names.sort(key=lambda name: (name.endswith((".gz", ".xz")), "-idx" in name, name))
+    sets: dict[str, dict[str, Path]] = {}
+    for match in filter(None, map(_NAME.fullmatch, names)):
+        role = f"{match['split'].replace('test', 't10k')}-{match['kind']}"
+        sets.setdefault(match["prefix"], {})[role] = folder / match[0]
+    return sets
 
 
 _NAME = re.compile(
-    r"(?P<prefix>(?:\w[\w.+-]*[-_])?)(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-\w+(?:\.gz|\.xz)?"
+    r"(?P<prefix>(?:\w[\w.+-]*[-_])?)(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-"
+    r"(?:ubyte|byte|short|int)(?:\.gz|\.xz)?"
 )
 
 
 def _load_idx_files(name: str, data_dir: Path, fetch: bool) -> Dataset:
     fetched = name in MIRRORS
-    below = ("", "raw", f"{TORCHVISION[name]}/raw") if fetched else ("", "raw")
-    bases = (data_dir / name, data_dir) if fetched else (data_dir / name,)
+    named, bare = [data_dir / name / end for end in ("", "raw")], []
+    if fetched:
+        named += [base / TORCHVISION[name] / end for base in (data_dir / name, data_dir) for end in ("", "raw")]
+        bare += [data_dir, data_dir / "raw"]  # whose files with a prefix are of other sets
+    candidates = [(at, _find(at)) for at in named] + [(at, {"": _find(at).get("", {})}) for at in bare]
     # The first of those folders that hold most of the files.
-    folder = max((base / end for base in bases for end in below), key=lambda at: len(_find(at)))
-    found = _find(folder)
+    folder, sets = max(candidates, key=lambda candidate: max(map(len, candidate[1].values()), default=0))
+    most = max(map(len, sets.values()), default=0)
+    if len(prefixes := [prefix for prefix, files in sets.items() if len(files) == most]) > 1:
+        names = ", ".join(prefix or "those without a prefix" for prefix in sorted(prefixes))
+        raise DataError(f"{folder}: files of several data sets, {names}; give each a folder")
+    prefix = prefixes[0] if prefixes else ""
+    found = dict(sets.get(prefix, {}))
     roles = {"-".join(file.split("-")[:2]): file for file in FILES}
     # What is there comes first: that a file is damaged must be told before `auto` falls back for a missing one.
     arrays = {role: read_idx(path, role.split("-")[1]) for role, path in found.items()}
@@ -127,7 +151,9 @@ def _load_idx_files(name: str, data_dir: Path, fetch: bool) -> Dataset:
         split: (arrays[f"{key}-images"], arrays[f"{key}-labels"])
         for split, key in (("train", "train"), ("test", "t10k"))
     }
-    return _assembled(name, folder, splits, _names_in(folder, arrays["train-labels"]), ", fetched" * bool(missing))
+    return _assembled(
+        name, folder, splits, _names_in(folder, prefix, arrays["train-labels"]), ", fetched" * bool(missing)
+    )
 
 
 def _load_npz(name: str, path: Path) -> Dataset:
@@ -135,17 +161,20 @@ def _load_npz(name: str, path: Path) -> Dataset:
     return _assembled(name, path, splits, None if names is None else list(map(str, names.ravel())), "")
 
 
-def _names_in(folder: Path, labels: np.ndarray) -> list[str] | None:
+def _names_in(folder: Path, prefix: str, labels: np.ndarray) -> list[str] | None:
     """The names of the classes, by `classes.txt`, a name a line, or by EMNIST's mapping of labels to characters."""
-    if (folder / "classes.txt").is_file():
-        return (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
-    for path in sorted(folder.glob("[!.]*-mapping.txt")):
-        try:
-            lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            names = {int(label): "".join(chr(int(code)) for code in codes) for label, *codes in lines}
-            return [names[label] for label in np.unique(labels).tolist()]
-        except (ValueError, KeyError) as error:
-            raise DataError(f"{path}: expected lines of each label and codes of characters ({error})") from None
+    names, mapping = folder / "classes.txt", folder / f"{prefix}mapping.txt"
+    try:
+        if names.is_file():
+            return names.read_text(encoding="utf-8-sig").splitlines()
+        if prefix and mapping.is_file():
+            lines = [line.split() for line in mapping.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+            known = {int(label): "".join(chr(int(code)) for code in codes) for label, *codes in lines}
+            return [known[label] for label in np.unique(labels).tolist()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{names if names.is_file() else mapping}: expected UTF-8 text ({error})") from None
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{mapping}: expected lines of each label and codes of characters ({error})") from None
     return None
 
 
@@ -178,15 +207,18 @@ def _assembled(name: str, path: Path, splits: dict[str, Arrays], names: list[str
     source = f"{path}: {len(parts['train'].labels):,} training and {len(parts['test'].labels):,} test images{remark}"
     data = Dataset(name, source, class_names, parts["train"], parts["test"], parts.get("validation"))
     if name in MIRRORS and (whose := ORIGINALS.get(fingerprint(data), "other")) != name:
-        return data._replace(note=f"by their checksum these are {whose} files, not the original {name}")
+        note = f"by their checksum these are {whose} files, not the original {name}"
+        return data._replace(note=note, class_names=CLASS_NAMES.get(whose, class_names))
     return data
 
 
 def _what_is_missing(folder: Path, missing: list[str], answers: list[str], known: set[str]) -> str:
     what = missing[0] + (f" and {len(missing) - 1} more files are" if missing[1:] else " is")
     why = f" and can't be fetched ({', '.join(dict.fromkeys(answers))})" if answers else ""
-    names = sorted(n for n in next(os.walk(folder), ("", [], []))[2] if n not in known and not n.startswith("."))
-    others = f"; there are {', '.join(name[:30] for name in names[:3])}, which are not read" if names else ""
+    at = folder if folder.is_dir() else folder.parent
+    folders, files = _listed(at)
+    names = sorted(n for n in [*(f"{name}/" for name in folders), *files] if n not in known and not n.startswith("."))
+    others = f"; there are {', '.join(name[:30] for name in names[:3])} in {at}, which are not read" if names else ""
     return f"{folder}: {what} missing{why}{others}; put the four IDX files there, or name their folder by --data_dir"
 
 

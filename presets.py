@@ -22,6 +22,7 @@ from pathlib import Path
 import yaml
 
 from config import Config, parse_command_line
+from running.command_line import Loader
 from runs import CONFIG_NAME
 
 SEEDS = {"fast": (0, 1, 2, 3, 4)}  # of presets, where nothing is said; (0,) of all others
@@ -84,7 +85,7 @@ def read_preset(path: Path, options: Iterable[str] = ()) -> Preset:
 
 def _read_sweep(name: str, path: Path, options: list[str]) -> Preset:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader)
         base, seeds, with_seed = values.pop("base"), values.pop("seed", ["0"]), values.pop("with_seed", {})
         seeds = tuple(map(int, seeds))
         lists = {**values, **with_seed}
@@ -119,4 +120,4 @@ def _text(value: object) -> str:
 def _label(value: str) -> str:
     """A value as a part of a folder's name."""
     sign = "-" * value.startswith("-")
-    return sign + re.sub(r"[^\w.-]+", "-", value.replace("e+", "e")).strip("-") or "none"
+    return sign + re.sub(r"[^\w.-]+|\.(?!\d)", "-", value.replace("e+", "e")).strip("-") or "none"

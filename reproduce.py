@@ -29,11 +29,11 @@ if __name__ == "__main__":
 import jsonargparse
 
 import results
-from config import NOT_COMPARED, Config, Count, PositiveCount, names
+from config import ALSO_CALLED, NOT_COMPARED, Config, Count, PositiveCount, names
 from planned_runs import STOP_FILE, Planned, train_all, train_at_once
 from presets import Preset, read_preset
 from running import jobs
-from running.command_line import Parser, folder
+from running.command_line import Parser, did_you_mean, folder
 from running.run_folder import RunFolderError
 from running.signals import Stopped
 from running.streams import outlive_readers
@@ -160,12 +160,12 @@ def main(arguments: list[str] | None = None, parent: int | None = None) -> int:
     0; 1 if a run failed, or is trained without all of its files; 2 for a bad setting, file or folder; 128 and the
     signal's number after a signal.
     """
-    parser = Parser(prog="reproduce.py", description=__doc__.partition("\n")[0])
+    parser = Parser(prog="reproduce.py", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("preset", type=str, help="a folder in --configs: blog, paper, fast, …; or the YAML file of a sweep")
     add("--seeds", type=Count, nargs="+", help="default: a sweep's own; of fast 0 1 2 3 4; of others 0")
     add("--only", type=str, nargs="+", default=[], metavar="CONFIG", help="these configs of the preset alone")
-    add("--steps", type=PositiveCount | None, help="instead of the configs' own, to try things out")
+    add("--steps", type=PositiveCount, help="instead of the configs' own, to try things out")
     add("--set", type=str, nargs="+", default=[], metavar="NAME=VALUE", help="settings over the configs' own")
     add("--out", type=str | None, help="folder of the runs; default: outputs/reproduce-<preset>[-<steps>-steps]")
     add("--common_scale", type=bool, default=False, help="the same limits in all subplots")
@@ -186,8 +186,10 @@ def main(arguments: list[str] | None = None, parent: int | None = None) -> int:
     # The others are said by options of this program.
     settings = {field.name for field in dataclasses.fields(Config)} - {"seed", "steps", "output_dir", "run_name"}
     for setting in options.set:
-        if "=" not in setting or setting.partition("=")[0] not in settings:
-            parser.error(f"--set {setting}: expected <name>=<value>, the name one of {', '.join(sorted(settings))}")
+        name, said, _ = setting.partition("=")
+        if not said or name not in settings:
+            near = did_you_mean(name, settings, ALSO_CALLED) or f"the name one of {', '.join(sorted(settings))}"
+            parser.error(f"--set {setting}: expected <name>=<value>; {near}")
     for name in (None if options.preset.endswith(".yaml") else options.preset, options.export_as):
         if name is not None and (Path(name).name != name or name == ".."):
             parser.error(f"{name!r}: expected the plain name of a folder")

@@ -126,7 +126,8 @@ def table_markdown(title: str, runs: Sequence[Run]) -> str:
     makers: dict[tuple, list[str]] = {}
     for run in runs:
         commit, *others = (str(run.metrics[name] or "not recorded") for name in MADE_BY)
-        commit = commit.replace("-dirty", ", with changes that were not committed")
+        if commit.endswith("-dirty"):
+            commit = f"{commit.removesuffix('-dirty')}, with changes that were not committed"
         makers.setdefault((commit, *others), []).append(f"{run.name} seed {run.config.seed}")
     lines += [_line([", ".join(names), *maker]) for maker, names in makers.items()]
     return "\n".join(lines) + "\n"

@@ -7,7 +7,6 @@ in metrics.json again.
 import json
 import platform
 import re
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +19,11 @@ import metrics
 from config import Config, read_config, to_yaml
 from mnist_data import CLASS_NAMES
 from running import machine
+from running.command_line import typed
 from running.run_folder import RunFolderError, read_table, write_json, write_text, write_whole
 
 SPLITS = ("train", "test")
-CONFIG_NAME = r"\w[\w.+=-]*"  # of a config file, without .yaml; not of an editor's or a sync client's copy
+CONFIG_NAME = r"\w(?:[\w+=-]|\.(?=\d))*"  # of a config file, without .yaml; not of an editor's or a sync client's copy
 # The pictures that are written to a run's folder.
 PICTURES = (
     *(
@@ -185,8 +185,15 @@ def check_data(folder: Path, fingerprint: str, source: str) -> None:
 
 
 def make_ready(folder: Path, config: Config, step: int) -> None:
-    """Prepares a run's folder for training from `step` on: no file of a later step or of an earlier end stays there."""
-    for name in (*last_files(config), *PICTURES, *(f"confusion_{split}.npz" for split in SPLITS)):
+    """Prepares a run's folder for training from `step` on: no file of a later step or of an earlier end stays there.
+
+    Raises:
+        RunFolderError: if a folder has the name of such a file; nothing is removed then.
+    """
+    names = (*last_files(config), *PICTURES, *(f"confusion_{split}.npz" for split in SPLITS))
+    if others := [name for name in names if (folder / name).is_dir()]:
+        raise RunFolderError(f"{folder / others[0]}: a folder, where a file of the run belongs; move it away")
+    for name in names:
         (folder / name).unlink(missing_ok=True)
     for later, path in snapshots(folder).items():
         if later > step:  # these steps are taken again
@@ -208,7 +215,7 @@ def last_files(config: Config) -> list[str]:
 
 def missing(folder: Path, config: Config) -> list[str]:
     """Which of its `last_files` the run in `folder` does not have."""
-    return [name for name in last_files(config) if not (folder / name).exists()]
+    return [name for name in last_files(config) if not (folder / name).is_file()]
 
 
 def finished_step(folder: Path) -> int | None:
@@ -307,4 +314,4 @@ def write_metrics(folder: Path, config: Config, data_source: str) -> None:
 
 def resume_command(folder: Path) -> str:
     """What goes on with the run in `folder`."""
-    return f"python train_mnist.py --resume {shlex.quote(str(folder))}"
+    return f"python train_mnist.py --resume {typed(folder)}"

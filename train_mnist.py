@@ -31,7 +31,7 @@ from mnist_data import load
 from running import checkpoints, hooks
 from running.precision import PrecisionError, resolve_precision
 from running.run_folder import InUseError, RunFolderError, TableFile, create, locked
-from running.session import Session, open_session
+from running.session import Session, open_session, reason
 from running.signals import Stopped, StopSignals
 from running.streams import outlive_readers
 from splits import Split, Splits, batches, divide, fingerprint, shifted
@@ -152,11 +152,10 @@ def run(command: CommandLine, signals: StopSignals, cluster: "Cluster | None" = 
     precision, problem = resolve_precision(config.precision)
     # `auto` and the default name become what they stood for, so that config.yaml tells the whole run.
     config = dataclasses.replace(config, dataset=data.name, precision=precision, run_name=run_folder.resolve().name)
+    beginning = [first_lines(config, data.source, splits), *(f"note: {note}" for note in (problem, data.note) if note)]
     if command.dry_run:
-        batch = Split(*(part[: config.batch_size] for part in splits.train[:2]))
-        print(
-            to_yaml(config), first_lines(config, data.source, splits), rehearsal(config, *sizes, *batch[:2]), sep="\n"
-        )
+        images, labels = (part[: config.batch_size] for part in splits.train[:2])
+        print(to_yaml(config), *beginning, rehearsal(config, *sizes, images, labels), sep="\n")
         return 0
     may_be_trained = cluster is not None and not command.overwrite
     if may_be_trained and checkpoints.newest_whole(run_folder / "checkpoints").step == config.steps:
@@ -175,8 +174,7 @@ def run(command: CommandLine, signals: StopSignals, cluster: "Cluster | None" = 
         create(run_folder, overwrite=command.overwrite)
     with locked(run_folder), tf.Graph().as_default():
         runs.check_data(run_folder, fingerprint(data), data.source)
-        notes = [f"note: {note}" for note in (problem, data.note) if note]
-        print(first_lines(config, data.source, splits), *notes, f"run: {run_folder}", sep="\n", flush=True)
+        print(*beginning, f"run: {run_folder}", sep="\n", flush=True)
         if runs.finished(run_folder, config):
             print(f"finished already, at step {config.steps:,}; --steps with a larger number goes on")
             return 0
@@ -226,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     command, cluster, signals = parse_command_line(arguments), None, StopSignals()
     try:
-        if "TF_CONFIG" in os.environ:
+        if os.environ.get("TF_CONFIG"):
             from running.cluster import read_tf_config
 
             cluster = read_tf_config(os.environ["TF_CONFIG"])
@@ -237,7 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
         advice = "The newest checkpoint is from before. Try a smaller --learning_rate or --center_loss_weight"
         code, message = 3, f"error: diverged at {error}\n{advice}"
     except tf.errors.OpError as error:  # TensorFlow's own files, or its servers: disk full, folder gone, process lost
-        code, message = 2, f"error: {error.message}"
+        code, message = 2, f"error: {reason(error)}"
         if cluster is not None and signals.received is not None:  # the others were asked to stop, too, and went first
             code, message = 128 + signals.received, "stopped"
         elif cluster is not None and isinstance(error, cluster.LOST):
@@ -249,9 +247,11 @@ def main(arguments: list[str] | None = None) -> int:
                 cluster.restart([__file__, *arguments])
     except (DataError, PrecisionError, RunFolderError, checkpoints.CheckpointError, OSError) as error:
         code, message = 5 if isinstance(error, InUseError) else 2, f"error: {error}"
+    except MemoryError as error:
+        code, message = 2, f"error: out of memory {error}"
     if code > 128 and signals.parent is not None:  # which says so, and how to go on with all
         return code
-    begun = (command.run_folder / "config.yaml").is_file()
+    begun = os.path.isfile(command.run_folder / "config.yaml")  # noqa: PTH113 - Path.is_file raises for a long name
     again = f"go on with: {runs.resume_command(command.run_folder)}" if begun else "nothing begun"
     print(message, again, sep="\n", file=sys.stderr)
     return code

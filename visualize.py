@@ -14,7 +14,7 @@ if __name__ == "__main__":
 
 import figures
 import runs
-from config import PositiveCount
+from config import Finite, PositiveCount
 from data_files import DataError
 from running.command_line import Parser, folder
 from running.run_folder import RunFolderError
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", type=str, help="run folders")
     parser.add_argument("--split", type=Literal["train", "test", "both"], default="both", help="which images")
     parser.add_argument("--common_scale", type=bool, default=False, help="the same limits in all figures and subplots")
-    parser.add_argument("--limits", nargs=4, type=float, metavar=("X0", "X1", "Y0", "Y1"), help="limits of all axes")
+    parser.add_argument("--limits", nargs=4, type=Finite, metavar=("X0", "X1", "Y0", "Y1"), help="limits of all axes")
     parser.add_argument("--format", type=Literal["png", "pdf", "svg"], default="png", help="of the files")
     parser.add_argument(
         "--out", type=str, help="folder for the files; default: the run's own, outputs for several runs"
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--outliers",
-        type=PositiveCount | None,
+        type=PositiveCount,
         metavar="N",
         help="only outliers.png and outliers.csv, the N worst test images of one run",
     )

@@ -1,5 +1,6 @@
 """What this machine and this code are: the processor, installed versions, the commit. None where it can't be read."""
 
+import os
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -29,8 +30,9 @@ def commit(folder: Path) -> str | None:
     git = ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}"]
     try:
         described = subprocess.run(
-            [*git, "describe", "--always", "--dirty", "--abbrev=12"],
+            [*git, "describe", "--always", "--exclude=*", "--dirty", "--abbrev=12"],  # no tag: it can be moved
             cwd=folder, capture_output=True, text=True, timeout=10, check=True,
+            env={name: value for name, value in os.environ.items() if not name.startswith("GIT_")},
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None

@@ -21,7 +21,7 @@ def fastest() -> str:
 
 
 def resolve_precision(wanted: str) -> tuple[str, str | None]:
-    """The precision to train in, for `wanted`: float32, bfloat16, or auto for the fastest. And why not that one.
+    """The precision to train in, for `wanted`: float32, bfloat16, or auto for the fastest. And what to know of it.
 
     Raises:
         PrecisionError: if bfloat16 is wanted and does not run here.
@@ -29,7 +29,8 @@ def resolve_precision(wanted: str) -> tuple[str, str | None]:
     precision = fastest() if wanted == "auto" else wanted
     problem = bfloat16_problem() if precision == "bfloat16" else None
     if problem is None:
-        return precision, None
+        slow = precision == "bfloat16" and fastest() == "float32"
+        return precision, "this processor computes bfloat16 in software, slower than float32" if slow else None
     if wanted != "auto":
         raise PrecisionError(f"precision: bfloat16 does not run here ({problem}); ask for auto or float32")
     return "float32", f"precision float32, since bfloat16 does not run here ({problem})"

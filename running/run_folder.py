@@ -77,7 +77,7 @@ def create(folder: Path, *, overwrite: bool) -> None:
 
     Raises:
         RunFolderError: if something stands there and `overwrite` is off, if it is no run of this program (no
-            marker in it), or if it is in use.
+            marker in it) or a link, or if it is in use.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         if not overwrite:
@@ -86,6 +86,8 @@ def create(folder: Path, *, overwrite: bool) -> None:
             raise RunFolderError(
                 f"{folder}: not a run folder of this program (no {MARKER} in it), so it is not removed"
             )
+        if folder.is_symlink():
+            raise RunFolderError(f"{folder}: a link, so what it leads to is not removed; name that folder itself")
         with locked(folder):
             shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from running.cluster import Cluster
 
 
+def reason(error: Exception) -> str:
+    """What an error says, in a line. TensorFlow's messages have the places in the graph around it."""
+    message = str(getattr(error, "message", error))
+    lines = (message.rpartition("\nNode:")[2].partition("\n")[2] or message).splitlines()
+    return next((line.strip() for line in lines if line.strip()), type(error).__name__)
+
+
 class Session(tf.train.SingularMonitoredSession):
     """A session that any error ends. MonitoredSession starts anew from its first weights after some of them."""
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # From a terminal, a user, a lost line, and batch systems whose time is nearly over.
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 URGENT = (signal.SIGINT, signal.SIGTERM)  # as a second one. The others come repeatedly: a lost line's from two senders.
 ECHO = 0.3  # seconds. Batch systems signal a process and its parent, which hands the signal on.
 PARENT = "ENDS_WITH_PROCESS"  # in the environment of a process that is not to outlive its parent: the parent's id

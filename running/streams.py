@@ -22,9 +22,14 @@ def outlive_readers() -> None:
     Call this once, at the start of a script. A stream that is closed by then gets a new descriptor. Otherwise the next
     file that is opened would take its number, and libraries would write their messages into that file.
     """
-    for name in ("stdout", "stderr"):
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
         old = getattr(sys, name)
-        descriptor = old.fileno() if old else os.open(os.devnull, os.O_WRONLY)
+        descriptor = old.fileno() if old else descriptor
         raw = io.BufferedWriter(_Outliving(descriptor, "w", closefd=False))
         encoding, lines = (old.encoding, old.line_buffering) if old else ("utf-8", True)
         setattr(sys, name, io.TextIOWrapper(raw, encoding, "backslashreplace", line_buffering=lines))

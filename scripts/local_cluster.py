@@ -1,15 +1,16 @@
-"""Trains with a chief and workers on this machine, to try a cluster out: each is a process, all write to one terminal.
+"""Trains with a chief and workers on this machine, to try a cluster out.
 
     python scripts/local_cluster.py --workers 1 --config configs/digits.yaml
 
-All options but --workers are those of train_mnist.py. One Ctrl-C ends all processes, with a checkpoint.
-TensorFlow's servers listen on all network interfaces, without a password: docs/scale.md says how to close them off.
+Each is a process, and all write to one terminal. All options but --workers are
+those of train_mnist.py. One Ctrl-C ends all processes, with a checkpoint.
+TensorFlow's servers listen on all network interfaces, without a password:
+docs/scale.md says how to close them off.
 """
 
 import argparse
 import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from running.command_line import typed  # noqa: E402
 from running.signals import PARENT, take_over  # noqa: E402
 from running.streams import outlive_readers  # noqa: E402
 
@@ -78,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     for thread in threads:
         thread.join()
     if codes and run:
-        print(f"go on with: python scripts/local_cluster.py --workers {options.workers} --resume {shlex.quote(run)}")
+        print(f"go on with: python scripts/local_cluster.py --workers {options.workers} --resume {typed(run)}")
     return next((code if code > 0 else 128 - code for code in codes), 0)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from config import RESUMABLE, Config, parse_command_line, read_config, resolve_snapshot_steps, to_yaml
 from config import names as setting_names
+from running.command_line import typed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -301,12 +302,13 @@ def test_a_long_word_in_a_file_changes_no_value(name, a_file):
 
 
 @pytest.mark.parametrize(
-    ("written", "seed"), [("010", 10), ("7", 7), ("1:30", None), ("0x10", None), ("0o7", None), ("1e2", None)]
+    ("written", "seed"),
+    [("010", 10), ("7", 7), ("1:30", None), ("0x10", None), ("0o7", None), ("1e2", None), ("1_0", None), ("٣", None)],
 )
 def test_a_number_is_read_the_same_way_in_a_file_and_on_the_command_line(written, seed, refused, a_file):
     for words in ([f"--seed={written}"], ["--config", str(a_file(f"seed: {written}\n"))]):
         if seed is None:
-            assert f"seed: expected a whole number, 0 or more, got '{written}'" in refused(*words)
+            assert f"seed: expected a whole number, 0 or more, got {written}" in refused(*words)
         else:
             assert parse_command_line(words).config.seed == seed
 
@@ -316,6 +318,13 @@ def test_a_number_is_read_the_same_way_in_a_file_and_on_the_command_line(written
     [
         (["--lambda", "0.1"], "--lambda: no such option here; did you mean --center_loss_weight?"),
         (["--alpha=1"], "--alpha: no such option here; did you mean --center_alpha?"),
+        (["--Lambda=1"], "--Lambda: no such option here; did you mean --center_loss_weight?"),
+        (["--num_classes=3"], "--num_classes: no such option here; the data say how many classes there are"),
+        (["--third_pool_size", "0b11"], "third_pool_size: expected one of 2, 3, got 0b11"),
+        (["--learning_rate=[1]"], "learning_rate: expected a number, 0 or more, got ['1']"),
+        (["--dataset", "a/b"], "dataset: expected the plain name of a folder, got a/b"),
+        (["--run_name", "Stra\x9fe"], "run_name: expected the plain name of a folder, or null, got Stra\x9fe"),
+        (["--output_dir", "a\x9f"], "output_dir: expected a folder of this machine, got 'a\\x9f'"),
         (["--stepz", "3"], "--stepz: no such option here; did you mean steps?"),
         (["--channels", "4,4,4"], "channels: expected 3 of them, as '[1, 2, 3]', each a whole number from 1 to 4096"),
         (["--steps", "0"], "steps: expected a whole number above 0, got 0"),
@@ -326,7 +335,7 @@ def test_a_number_is_read_the_same_way_in_a_file_and_on_the_command_line(written
         (["--data_dir", "~nobody here/a"], "data_dir: no home folder is known for '~nobody here/a'"),
         (["--output_dir", "~nobody here"], "output_dir: no home folder is known for '~nobody here'"),
         (["--data_dir", "a\n"], "data_dir: expected a folder of this machine, got 'a\\n'"),
-        (["--output_dir", "a[1]"], "output_dir: TensorFlow takes * ? [ ] \\ in a[1]/"),
+        (["--output_dir", "a[1]"], "output_dir: TensorFlow takes * ? [ ] \\ in a[1] for"),
         (["--resume", "a\\b"], "--resume: TensorFlow takes"),
     ],
 )
@@ -344,7 +353,15 @@ def test_an_error_names_the_option_what_was_expected_and_the_nearest_name(words,
         ("", "expected a file of lines `name: value`, got an empty one"),
         ("- 1\n", "expected a file of lines `name: value`, got '- 1'"),
         ("word\n", "expected a file of lines `name: value`, got 'word'"),
-        ("stepz: 3\n", "stepz: no such option here; did you mean steps?"),
+        ("steps: 1\nseed: 2\nsteps: 3\n", "--config: not YAML: steps is there twice in line 3"),
+        (
+            "brand_new: 3\n",
+            "brand_new: no setting of this name here, in a file of settings; perhaps it is one of a later",
+        ),
+        ("overwrite: false\n", "overwrite: said on the command line alone, not in a file of settings"),
+        ("dry_run: no\n", "dry_run: said on the command line alone, not in a file of settings"),
+        ("resume: null\n", "resume: said on the command line alone, not in a file of settings"),
+        ("stepz: 3\n", "stepz: no setting of this name here, in a file of settings; did you mean steps?"),
     ],
 )
 def test_a_file_that_holds_no_settings_is_told(content, told, a_file, refused):
@@ -434,6 +451,16 @@ def test_help_tells_meaning_and_unit(capsys):
         assert described[1] != "(type", f"{field.name} has no meaning in the help"
 
 
+@pytest.mark.parametrize(
+    "script",
+    ["train_mnist", "visualize", "reproduce", "predict", "import_data", "compare_losses", "scripts/local_cluster"],
+)
+def test_help_fits_into_80_columns_and_needs_no_docstrings(script, run_script):
+    done = run_script(f"{script}.py", "--help", COLUMNS="80", PYTHONOPTIMIZE="2")
+    assert done.returncode == 0, done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
 # --- names and folders
 
 
@@ -445,6 +472,28 @@ def test_run_is_named_after_the_config_file_and_the_time(a_file):
     several = {str(parse_command_line([]).run_folder) for _ in range(50)}
     assert len(several) == 50, "of jobs that are started in the same second, each has its own"
     assert all(re.fullmatch(r"outputs/blog-\d{8}-\d{6}-[0-9a-f]{6}", folder) for folder in several)
+
+
+def test_a_home_folder_may_make_a_path_a_pattern(monkeypatch, refused):
+    monkeypatch.setenv("HOME", "/home/a[1]")
+    assert "output_dir: TensorFlow takes * ? [ ] \\ in /home/a[1]/runs for" in refused("--output_dir", "~/runs")
+
+
+def test_a_config_files_odd_name_is_told_with_the_way_on(a_file, refused):
+    assert "run_name (none is said, so it is the config file's)" in refused(
+        "--config", a_file("steps: 5\n", "a*b.yaml")
+    )
+
+
+def test_a_locale_in_which_tensorflow_would_write_elsewhere_is_refused(monkeypatch, refused):
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "iso8859-1")
+    assert "by TensorFlow as UTF-8; set PYTHONUTF8=1" in refused("--output_dir", "café")
+    assert parse_command_line(["--output_dir", "cafe", "--run_name=a"]).run_folder == Path("cafe/a")
+
+
+def test_a_command_names_a_folder_with_a_dash_so_that_it_can_be_typed():
+    assert typed("-o/a b") == "'./-o/a b'"
+    assert typed(Path("o/a")) == "o/a"
 
 
 def test_run_name_names_the_folder():

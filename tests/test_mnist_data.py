@@ -328,7 +328,18 @@ def test_the_folder_that_holds_most_counts_and_in_it_the_gzipped_file(tmp_path):
 
 def test_files_of_other_names_are_never_read(tmp_path):
     folder = place(tmp_path, PLAIN, gz=True)
-    strange = ("._{}.gz", "{} (conflicted copy).gz", ".partial-{}.gz", "{}.gz~", "{}.gz.part", "tmp{}")
+    strange = (
+        "{}_old",
+        "{}_1.gz",
+        "copy_of_{}.txt",
+        "{}.sync-conflict-20261126-101010-ABCDEFG.gz",
+        "._{}.gz",
+        "{} (conflicted copy).gz",
+        ".partial-{}.gz",
+        "{}.gz~",
+        "{}.gz.part",
+        "tmp{}",
+    )
     for stem in STEMS:
         for name in strange:
             (folder / name.format(stem)).write_bytes(b"not read")
@@ -336,6 +347,52 @@ def test_files_of_other_names_are_never_read(tmp_path):
     (folder / f"{TRAIN_IMAGES}.gz").unlink()
     with pytest.raises(DataError, match=f"{folder}: {TRAIN_IMAGES} is missing"):
         load("mnist", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mnist", "auto"])
+def test_files_of_other_sets_are_no_obstacle_and_not_taken(tmp_path, name):
+    for prefix in ("emnist-digits-", "emnist-letters-"):
+        for stem in STEMS:
+            (tmp_path / f"{prefix}{stem}").write_bytes(PLAIN[stem])
+    with pytest.raises(DataError, match=f"{TRAIN_IMAGES} and 3 more files are missing"):
+        load("mnist", tmp_path, fetch=False)
+    folder = place(tmp_path, plain_files(train=10))
+    (folder / f"copy_of_{TRAIN_IMAGES}").write_bytes(b"")
+    assert len(load(name, tmp_path).train.labels) == 10
+    for stem in STEMS:
+        (folder / f"kmnist-{stem}").write_bytes(PLAIN[stem])
+    with pytest.raises(DataError, match="several data sets, those without a prefix, kmnist-; give each a folder"):
+        load(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("MNIST", "mnist"), ("Fashion-MNIST", "fashion_mnist"), ("digits.npz", "digits")]
+)
+def test_another_spelling_of_a_known_name_is_told(tmp_path, said, meant):
+    with pytest.raises(DataError, match=f"dataset: there is no {said} in {tmp_path}; did you mean {meant}\\?"):
+        load(said, tmp_path)
+
+
+def test_names_of_classes_are_utf8_with_or_without_a_mark(tmp_path):
+    folder = place(tmp_path, PLAIN, name="mine")
+    for mark in (b"", b"\xef\xbb\xbf"):
+        (folder / "classes.txt").write_bytes(mark + "café\n".encode() * 10)
+        assert load("mine", tmp_path).class_names == ("café",) * 10
+    (folder / "classes.txt").write_bytes(b"caf\xe9\n" * 10)
+    with pytest.raises(DataError, match=r"classes\.txt: expected UTF-8 text"):
+        load("mine", tmp_path)
+    (folder / "classes.txt").unlink()
+    (folder / "notes-mapping.txt").write_text("not EMNIST's")
+    assert load("mine", tmp_path).class_names == tuple("0123456789")
+
+
+@pytest.mark.parametrize("content", [b"plain text", gzip.compress(b"packed", mtime=0)], ids=["text", "gzip"])
+def test_an_npz_file_that_is_none_is_told_without_advice_to_unpickle_it(tmp_path, content):
+    (tmp_path / "mine.npz").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"mine\.npz: not an npz file by its first bytes; put a whole file in its place$"
+    ):
+        load("mine", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["mnist", "auto"])
@@ -373,7 +430,7 @@ def test_what_is_missing_is_told_shortly_and_no_folder_is_made(tmp_path, monkeyp
     with pytest.raises(DataError) as caught:
         load(name, "data", fetch)
     assert f"data/{name}: {TRAIN_IMAGES} is missing" in str(caught.value)
-    assert "; there are train.csv, which are not read; " in str(caught.value)
+    assert f"; there are train.csv in data/{name}, which are not read; " in str(caught.value)
     assert len(str(caught.value)) < 300
     assert len(names_in(Path("data") / name)) == 5
 
@@ -548,7 +605,8 @@ def test_a_folder_that_can_not_be_written_entered_or_made_is_told(open_folder, s
     requests = server("good")
     for mode in (0o555, 0):
         (open_folder / "data").mkdir(mode=mode)
-        with pytest.raises(DataError, match=rf"{open_folder}/data/mnist: {TRAIN_IMAGES} .*\(Permission"):
+        what = f"{TRAIN_IMAGES} .*" if mode else "can't be looked into "
+        with pytest.raises(DataError, match=rf"{open_folder}/data/mnist: {what}\(Permission"):
             load("mnist", open_folder / "data")
         (open_folder / "data").rmdir()
     (open_folder / "mnist").write_text("mine")

@@ -203,6 +203,13 @@ def test_overwrite_empties_an_earlier_run(earlier):
     assert [file.name for file in earlier.iterdir()] == [MARKER]
 
 
+def test_overwrite_does_not_follow_a_link(earlier, tmp_path):
+    (tmp_path / "link").symlink_to(earlier)
+    with pytest.raises(RunFolderError, match="link: a link, so what it leads to is not removed; name that folder"):
+        run_folder.create(tmp_path / "link", overwrite=True)
+    assert (earlier / "checkpoints" / "model").read_text() == "precious"
+
+
 def test_overwrite_refuses_a_folder_that_is_no_run(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RunFolderError, match=r"not a run folder .*not removed"):

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 import runs
+from config import Config
 from running import machine
 from running.run_folder import RunFolderError
 
@@ -39,6 +40,28 @@ def test_the_commit_is_that_of_the_codes_own_repository(tmp_path):
     outer = machine.commit(tmp_path)
     assert outer is not None
     assert len(outer) == 12
+    subprocess.run([*git, "tag", "-a", "-m", "a tag", "with-dirty"], check=True)
+    assert machine.commit(tmp_path) == outer, "a tag can be moved"
+
+
+def test_the_commit_does_not_depend_on_gits_own_environment(tmp_path, monkeypatch):
+    git = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "a").write_text("a")
+    for words in (["init", "-q"], ["add", "a"], ["commit", "-q", "-m", "a"]):
+        subprocess.run([*git, *words], check=True)
+    clean = machine.commit(tmp_path)
+    for name in ("GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_DIR"):  # as in a hook of another repository
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    assert machine.commit(tmp_path) == clean
+
+
+def test_a_folder_with_the_name_of_a_runs_file_is_told_before_anything_is_removed(tmp_path):
+    (tmp_path / "clusters_test.png").mkdir()
+    (tmp_path / "features_test.npz").touch()
+    assert "clusters_test.png" in runs.missing(tmp_path, Config())
+    with pytest.raises(RunFolderError, match=r"clusters_test.png: a folder, where a file of the run belongs; move it"):
+        runs.make_ready(tmp_path, Config(), 0)
+    assert (tmp_path / "features_test.npz").exists()
 
 
 def test_what_cannot_be_read_of_the_machine_is_none(monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from running.signals import ECHO
 
 BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda signum: signum.name)
-BATCH = [signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU]
+BATCH = [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
 ALL = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, *BATCH], ids=lambda signum: signum.name)
 START = """
 import sys, time

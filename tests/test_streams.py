@@ -28,12 +28,21 @@ def shell(line: str, tmp_path, **environment: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize(
-    "line", ["$RUN | head -1", "$RUN 2>&1 | head -1", "$RUN >&-", "$RUN >&- 2>&-", "$RUN >/dev/full 2>&1", "$RUN <&-"]
+    "line",
+    [
+        "$RUN | head -1",
+        "$RUN 2>&1 | head -1",
+        "$RUN >&-",
+        "$RUN >&- 2>&-",
+        "$RUN >/dev/full 2>&1",
+        "$RUN <&-",
+        "$RUN <&- >&- 2>&-",
+    ],
 )
 def test_a_program_outlives_its_streams(tmp_path, line):
     ended = shell(line, tmp_path)
     assert ended.returncode == 0
-    assert (tmp_path / "end").read_text() == "done"
+    assert (tmp_path / "end").read_text() == "done", "and no line of a stream that was closed"
 
 
 def test_ascii_streams_take_any_text(tmp_path):

@@ -32,6 +32,19 @@ def sweep(tmp_path):
     return write
 
 
+def test_a_setting_that_is_there_twice_is_refused(sweep):
+    with pytest.raises(ValueError, match=r"mine\.yaml: not a sweep .*center_alpha is there twice"):
+        read_preset(sweep("center_alpha: [0.5]\nseed: [1]\ncenter_alpha: [0.1]\n"))
+
+
+def test_copies_of_a_config_are_no_configs(tmp_path):
+    for name in (
+        "a_0.01", "b", ".b", "b (1)", "b.orig", "b.LOCAL.1234", "b.sync-conflict-20261126-101010-ABCDEFG", "b~",
+    ):  # fmt: skip
+        (tmp_path / f"{name}.yaml").write_text("steps: 20\n")
+    assert set(read_preset(tmp_path).arguments) == {"a_0.01", "b"}
+
+
 def test_every_combination_is_a_config_softmax_first(sweep):
     preset = read_preset(sweep("center_alpha: [0.5, 0.1]\ncenter_loss_weight: [1e-1, 0]\nchannels: [[2, 2, 2]]\n"))
     assert (preset.name, preset.seeds, list(preset.arguments)) == ("mine", (0,), [
