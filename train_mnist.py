@@ -248,7 +248,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (DataError, PrecisionError, RunFolderError, checkpoints.CheckpointError, OSError) as error:
         code, message = 5 if isinstance(error, InUseError) else 2, f"error: {error}"
     except MemoryError as error:
-        code, message = 2, f"error: out of memory {error}"
+        code, message = 2, f"error: out of memory ({error or 'no more is known'})"
     if code > 128 and signals.parent is not None:  # which says so, and how to go on with all
         return code
     begun = os.path.isfile(command.run_folder / "config.yaml")  # noqa: PTH113 - Path.is_file raises for a long name

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def reason(error: Exception) -> str:
     """What an error says, in a line. TensorFlow's messages have the places in the graph around it."""
     message = str(getattr(error, "message", error))
-    lines = (message.rpartition("\nNode:")[2].partition("\n")[2] or message).splitlines()
+    lines = (message.partition("\nNode:")[2].partition("\n")[2] or message).splitlines()
     return next((line.strip() for line in lines if line.strip()), type(error).__name__)
 
 

@@ -33,5 +33,13 @@ def test_auto_falls_back_and_what_is_asked_for_is_refused(monkeypatch, problem):
         precision.resolve_precision("bfloat16")
 
 
+def test_bfloat16_in_software_is_told(monkeypatch):
+    monkeypatch.setattr(precision, "fastest", lambda: "float32")
+    monkeypatch.setattr(precision, "bfloat16_problem", lambda: None)
+    assert precision.resolve_precision("auto") == ("float32", None)
+    told = "this processor computes bfloat16 in software, slower than float32"
+    assert precision.resolve_precision("bfloat16") == ("bfloat16", told)
+
+
 def test_bfloat16_runs_where_the_flags_say_so():
     assert precision.fastest() == "float32" or precision.bfloat16_problem() is None

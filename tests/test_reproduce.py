@@ -322,6 +322,7 @@ def test_files_of_others_are_neither_presets_nor_runs_nor_exported(tmp_path, cal
         (["tiny", "--set", "seed=3"], "--set seed=3"),
         (["tiny", "--set", "learning_rate"], "--set learning_rate"),
         (["tiny", "--set", "rate=3"], "weight_decay, weight_init"),
+        (["tiny", "--set", "lr=3"], "--set lr=3: expected <name>=<value>; did you mean --learning_rate?"),
         (["tiny", "--seedz", "1"], "--seedz: no such option here; did you mean seeds?"),
         (["tiny", "--set", "learning_rate=fast"], "learning_rate"),
         (["tiny", "--steps", "0"], "steps"),

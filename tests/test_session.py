@@ -3,12 +3,15 @@
 import csv
 
 import pytest
+import tensorflow.compat.v1 as tf
+
+from running.session import reason
 
 RUN = [
     "--dataset", "digits", "--channels", "[2,3,4]", "--batch_size", "20", "--log_every_steps", "5", "--steps", "30",
     "--evaluate_every_steps", "10", "--checkpoint_every_steps", "10", "--crop", "4", "--snapshot_steps", "[]",
 ]  # fmt: skip
-# A step of the training that fails once, in one of TensorFlow's classes.
+# A step of the training that fails once, in one of TensorFlow's classes, or for want of memory.
 CODE = """
 import sys
 import tensorflow.compat.v1 as tf
@@ -17,6 +20,8 @@ from running import hooks
 
 def fail(self, step, values):
     if step == 17:
+        if sys.argv[1] == "MemoryError":
+            raise MemoryError("could not create a primitive")
         raise getattr(tf.errors, sys.argv[1])(None, None, "could not create a primitive")
 
 hooks.PatienceHook.after_step = fail
@@ -36,8 +41,8 @@ def undisturbed(run_script, tmp_path_factory):
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        ("AbortedError", "plain"), ("UnavailableError", "plain"), ("OutOfRangeError", "plain"),
-        ("AbortedError", "ein Lauf/é 1"),
+        ("AbortedError", "plain"), ("UnavailableError", "ein Lauf/é 1"), ("OutOfRangeError", "plain"),
+        ("MemoryError", "plain"),
     ],
 )  # fmt: skip
 def test_a_failed_step_ends_the_run_and_resume_equals_the_undisturbed_one(
@@ -56,3 +61,12 @@ def test_a_failed_step_ends_the_run_and_resume_equals_the_undisturbed_one(
     assert "going on from step 10" in resumed.stdout
     for table in ("metrics.csv", "validation.csv"):
         assert (folder / table).read_bytes() == (undisturbed / table).read_bytes()
+
+
+def test_the_reason_of_an_error_is_one_line():
+    message = (
+        "Graph execution error:\n\nDetected at node 'a' defined at:\nNode: 'a'\n/x; No space left\n\t [[{{node a}}]]"
+    )
+    assert reason(tf.errors.InternalError(None, None, message)) == "/x; No space left"
+    assert reason(OSError("first\nsecond")) == "first"
+    assert reason(MemoryError()) == "MemoryError"

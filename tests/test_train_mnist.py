@@ -655,7 +655,9 @@ def test_a_collapse_is_a_warning_said_once(run_script, tmp_path):
     assert "center_loss_warmup_steps" in done.stdout
 
 
-@pytest.mark.parametrize("words", [["--steps", "0"], ["--batch_size", "5000"], ["--dataset", "mnist"]])
+@pytest.mark.parametrize(
+    "words", [["--steps", "0"], ["--batch_size", "5000"], ["--dataset", "mnist"], ["--run_name", "x" * 300]]
+)
 def test_what_cannot_run_is_refused_with_code_2_and_no_traceback(words, run_script, tmp_path):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"not gzip")  # so that nothing is fetched
@@ -685,10 +687,11 @@ def test_hundred_steps_on_the_real_mnist(real_data, run_script, tmp_path):
 
 
 def test_a_dry_run_says_the_settings_the_graph_and_the_time_and_leaves_no_file(tmp_path, run_script):
-    words = ["--dataset", "digits", "--channels", "[2,3,4]", "--steps", 500, "--output_dir", tmp_path / "out"]
-    result = run_script("train_mnist.py", *words, "--dry_run")
+    words = ["--channels", "[2,3,4]", "--steps", 500, "--output_dir", tmp_path / "out", "--data_dir", tmp_path / "none"]
+    result = run_script("train_mnist.py", "--dataset", "auto", *words, "--dry_run", TF_CONFIG="")
     assert result.returncode == 0, result.stderr
     settings, _, rest = result.stdout.partition("\n\n")
+    assert "note: the digits are used INSTEAD OF MNIST" in rest
     assert yaml.safe_load(settings)["channels"] == [2, 3, 4]
     weights = 25 * (1 * 2 + 2 * 2 + 2 * 3 + 3 * 3 + 3 * 4 + 4 * 4) + 2 * 2 * (2 + 3 + 4) + 6 * 1
     assert re.search(r"^graph: [0-9,]+ ops, [0-9,]+ trained numbers, centers \[10, 2\]$", rest, re.M)
