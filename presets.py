@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from config import Config, parse_command_line
+from config import Config, Count, parse_command_line
 from running.command_line import Loader
 from runs import CONFIG_NAME
 
@@ -87,7 +87,7 @@ def _read_sweep(name: str, path: Path, options: list[str]) -> Preset:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader)
         base, seeds, with_seed = values.pop("base"), values.pop("seed", ["0"]), values.pop("with_seed", {})
-        seeds = tuple(map(int, seeds))
+        seeds = tuple(int(Count(seed)) for seed in seeds)
         lists = {**values, **with_seed}
         fits = isinstance(base, str) and all(isinstance(value, list) and value for value in lists.values())
     except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
