@@ -87,6 +87,8 @@ def folder(name: str, text: str) -> Path:
         path = Path(text).expanduser()
     except RuntimeError:  # no such user
         raise ValueError(f"{name}: no home folder is known for {text!r}; ./{text} is one here") from None
+    if any(len(part.encode(errors="surrogateescape")) > 255 for part in path.parts):
+        raise ValueError(f"{name}: expected names of up to 255 bytes, got {path}")
     encoding = sys.getfilesystemencoding()
     if not str(path).isascii() and encoding.lower().replace("-", "") != "utf8":  # in which TensorFlow writes all paths
         raise ValueError(f"{name}: {path} would be written as {encoding}, and by TensorFlow as UTF-8; set PYTHONUTF8=1")
