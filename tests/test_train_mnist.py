@@ -686,6 +686,17 @@ def test_hundred_steps_on_the_real_mnist(real_data, run_script, tmp_path):
 # --- command-line manners
 
 
+@pytest.mark.parametrize(
+    ("classes", "accuracy", "noted"), [(10, 0.1, True), (10, 0.6, False), (2, 0.5, True), (2, 0.7, False)]
+)
+def test_a_run_that_ends_near_chance_says_that_more_steps_may_be_missing(tmp_path, capsys, classes, accuracy, noted):
+    test = {"accuracy": accuracy, "accuracy_nearest_center": accuracy, "inter_over_intra": 1.0}
+    results = {"test": test | {"accuracy_per_class": [accuracy] * classes}}
+    (tmp_path / "metrics.json").write_text(json.dumps(results))
+    evaluation.print_results(tmp_path, config.Config())
+    assert ("more steps\nare missing" in capsys.readouterr().out) == noted
+
+
 def test_a_dry_run_says_the_settings_the_graph_and_the_time_and_leaves_no_file(tmp_path, run_script):
     words = ["--channels", "[2,3,4]", "--steps", 500, "--output_dir", tmp_path / "out", "--data_dir", tmp_path / "none"]
     result = run_script("train_mnist.py", "--dataset", "auto", *words, "--dry_run", TF_CONFIG="")
