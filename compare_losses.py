@@ -158,7 +158,7 @@ def compare(
     figure = draw_loss_comparison(drawn_costs, drawn_errors, distance=SCALE_DISTANCE)
     with write_whole(out / "compare_losses.png") as temporary:
         figure.savefig(temporary, dpi=200)
-    print(f"classes.csv, feature_scale.csv and compare_losses.png are in {out}")
+    print(f"in {out}: classes.csv, feature_scale.csv, compare_losses.png")
 
 
 def main() -> None:
