@@ -9,12 +9,17 @@ import pytest
 from conftest import ROOT
 
 CODE = """
+import contextlib
+import os
 import sys
 from running.streams import outlive_readers
 outlive_readers()
 for number in range(20_000):
     print("é λ", number, file=sys.stderr if number % 2 else sys.stdout, flush=number % 3 == 0)
-open(sys.argv[1], "w").write("done")
+with open(sys.argv[1], "w") as file:
+    file.write("done")
+    with contextlib.suppress(OSError):
+        os.write(2, b"what a library says")
 """
 
 
