@@ -251,7 +251,7 @@ def main(arguments: list[str] | None = None) -> int:
         code, message = 2, f"error: out of memory ({error or 'no more is known'})"
     if code > 128 and signals.parent is not None:  # which says so, and how to go on with all
         return code
-    begun = os.path.isfile(command.run_folder / "config.yaml")  # noqa: PTH113 - Path.is_file raises for a long name
+    begun = (command.run_folder / "config.yaml").is_file()
     again = f"go on with: {runs.resume_command(command.run_folder)}" if begun else "nothing begun"
     print(message, again, sep="\n", file=sys.stderr)
     return code

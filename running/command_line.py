@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import shlex
 import sys
@@ -27,7 +28,6 @@ _DECIMAL = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
 
 def number(name: str, kind: type, fits: Callable[[float], bool], words: str) -> type:
     """A type of options: the numbers of a `kind`, int or float, that fit. `words` say what is expected."""
-
     spelled = _WHOLE if kind is int else _DECIMAL
 
     def check(cls: type, value: object) -> None:
@@ -87,11 +87,11 @@ def folder(name: str, text: str) -> Path:
         path = Path(text).expanduser()
     except RuntimeError:  # no such user
         raise ValueError(f"{name}: no home folder is known for {text!r}; ./{text} is one here") from None
-    if any(len(part.encode(errors="surrogateescape")) > 255 for part in path.parts):
-        raise ValueError(f"{name}: expected names of up to 255 bytes, got {path}")
     encoding = sys.getfilesystemencoding()
     if not str(path).isascii() and encoding.lower().replace("-", "") != "utf8":  # in which TensorFlow writes all paths
         raise ValueError(f"{name}: {path} would be written as {encoding}, and by TensorFlow as UTF-8; set PYTHONUTF8=1")
+    if len(os.fsencode(path)) > 3000 or any(len(os.fsencode(part)) > 255 for part in path.parts):
+        raise ValueError(f"{name}: expected names of up to 255 bytes, and 3,000 in all, got {path}")
     return path
 
 
