@@ -174,6 +174,7 @@ def main() -> None:
     except (OSError, ValueError) as error:
         parser.error(f"--out {options.out}: expected a folder that is there or can be made ({error})")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # else TensorFlow imports Keras 3, for seconds and in vain
     import tensorflow.compat.v1 as tf
 
     tf.logging.set_verbosity(tf.logging.ERROR)

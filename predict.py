@@ -13,6 +13,7 @@ from pathlib import Path
 
 if __name__ == "__main__":  # before TensorFlow, which reads it while it is imported
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # else TensorFlow imports Keras 3, for seconds and in vain
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # before TensorFlow, which reads it while it is imported, and takes seconds to be
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # else TensorFlow imports Keras 3, for seconds and in vain
     os.environ.update(MPLBACKEND="agg", MATPLOTLIBRC=os.devnull)  # the user's own can make matplotlib's import fail
     signal.signal(signal.SIGINT, lambda signum, frame: os._exit(128 + signum))
 

@@ -47,3 +47,20 @@ def test_the_page_has_no_other_files():
 def test_tensorflow_is_not_imported_where_nothing_trains(module, run_script):
     result = run_script("-c", f"import sys, {module}; print('tensorflow' in sys.modules)")
     assert result.stdout == "False\n", result.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train_mnist.py", "--help"],
+        ["compare_losses.py", "--classes", "[2]", "--repeats", "1", "--out"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_keras_is_not_imported(words, tmp_path, run_script):
+    """TensorFlow imports it with itself, which takes a third of the time to start."""
+    out = [tmp_path] if words[-1] == "--out" else []
+    told = run_script("-X", "importtime", *words, *out).stderr
+    modules = {line.rpartition("|")[2].strip() for line in told.splitlines() if line.startswith("import time:")}
+    assert not {name for name in modules if name.startswith("keras.")}
+    assert "tensorflow" in modules
