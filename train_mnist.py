@@ -204,11 +204,14 @@ def run(command: CommandLine, signals: StopSignals, cluster: "Cluster | None" = 
 
 
 def first_lines(config: Config, source: str, splits: Splits) -> str:
-    """What a run says before it starts: its data, the sizes of its splits, its loss, its precision."""
+    """What a run says before it starts: its data, the sizes of its splits and images, its loss, its precision."""
     train, validation, test = (f"{len(split.labels):,}" for split in splits[:3])
+    side, *_ = shape = splits.train.images.shape[1:]
+    middle = f", of which the middle {side - 2 * config.crop}×{side - 2 * config.crop}" if config.crop else ""
     weight, over = f"{config.center_loss_weight:g}", f"{config.center_loss_reduction} over the batch"
     return (
         f"data: {config.dataset}, {source}\nsplit: {train} training, {validation} validation, {test} test\n"
+        f"images: {'×'.join(map(str, shape))} pixels{middle}\n"
         f"loss: mean cross entropy + {weight} · L_C, {over} of {config.batch_size}\n"
         f"lambda {weight}, lambda_eff {config.lambda_eff:g}, alpha {config.center_alpha:g}\n"
         f"precision: {config.precision} in the convolutional stages"

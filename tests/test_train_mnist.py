@@ -23,7 +23,7 @@ from config import Config
 from conftest import ROOT
 from mnist_data import load
 from running import precision as precisions
-from splits import Split, batches
+from splits import Split, batches, divide
 from update_centers import update_centers
 
 TINY = {"dataset": "digits", "channels": (2, 3, 4), "batch_size": 20}
@@ -278,10 +278,16 @@ def finished_run(run_script, tmp_path_factory):
     return folder / "whole", done.stdout
 
 
+def test_a_run_says_how_large_its_images_are(digits):
+    told = train_mnist.first_lines(Config(crop=0), "", divide(digits, 0.2, 0, ()))
+    assert "\nimages: 28×28 pixels\n" in told
+
+
 def test_a_run_says_first_what_it_is(finished_run):
     run, output = finished_run
     for text in (
         "data: digits", "1,150 training, 288 validation, 359 test", "lambda 0.01", "lambda_eff 0.2",
+        "\nimages: 28×28 pixels, of which the middle 20×20\n",
         "sum over the batch of 20", "alpha 0.5", str(run), "about ", "step 30: validation ", "test: ",
     ):  # fmt: skip
         assert text in output
