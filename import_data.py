@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from config import Count, Name, Side
+from config import Config, Count, Name, Side
 from data_files import DataError, as_images, as_labels, read_npz
 from pictures.contact_sheet import contact_sheet
 from running.command_line import Parser, folder
@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = Parser(prog="import_data.py", description=__doc__)
     parser.add_argument("source", type=str, help="file or folder")
     parser.add_argument("--name", type=Name, required=True, help="of the data set")
-    parser.add_argument("--data_dir", type=str, default="data", help="folder of the data sets")
+    parser.add_argument("--data_dir", type=str, default=Config().data_dir, help="folder of the data sets")
     parser.add_argument("--size", type=Side, default=28, help="pixels of a side, 8 to 128")
     parser.add_argument("--transpose", action="store_true", help="turn images that lie on their sides")
     parser.add_argument("--gray", action="store_true", help="make colors grey")

@@ -15,6 +15,7 @@ import numpy as np
 from keras import layers
 
 from centerloss_keras import CenterLoss
+from config import Config
 from metrics import nearest_center
 from mnist_data import load
 
@@ -22,7 +23,7 @@ EPOCHS, DATASET = int(sys.argv[1]) if sys.argv[1:] else 5, sys.argv[2] if sys.ar
 BATCH = 100
 
 keras.utils.set_random_seed(0)
-data = load(DATASET, os.environ.get("CENTERLOSS_DATA", "data"))
+data = load(DATASET, Config().data_dir)
 train, test = ((split.images[..., np.newaxis] / np.float32(255), split.labels) for split in (data.train, data.test))
 
 images, labels = keras.Input([28, 28, 1]), keras.Input([], dtype="int64")

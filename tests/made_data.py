@@ -1,9 +1,10 @@
 """Data sets made of MNIST, Fashion-MNIST and matplotlib's fonts, to try data of other kinds on; and their writing.
 
-    python tests/made_data.py twenty OUT     # MNIST's and Fashion-MNIST's classes in one set of twenty
-    python tests/made_data.py thousand OUT   # a thousand classes: pairs of digits and a turn
+    python tests/made_data.py twenty     # MNIST's and Fashion-MNIST's classes in one set of twenty
+    python tests/made_data.py thousand   # a thousand classes: pairs of digits and a turn
 
-A set is by split, "train" and "test", its images and labels.
+Both are read from, and written to, the folder that the training script looks in. A set is by split, "train" and
+"test", its images and labels.
 """
 
 import struct
@@ -15,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import rotate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from config import Config
 from mnist_data import load
 
 Made = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -124,11 +126,8 @@ def write_idx(folder: Path, made: Made, prefix: str = "", test: str = "t10k", dt
 
 
 if __name__ == "__main__":
-    import os
-
-    which, out = sys.argv[1], Path(sys.argv[2])
-    data_dir = Path(os.environ["CENTERLOSS_DATA"])
+    which, data_dir = sys.argv[1], Path(Config().data_dir)
     made = {"twenty": lambda: twenty(data_dir), "thousand": lambda: many(data_dir, 1000, 60, 10), "glyphs": glyphs}[
         which
     ]()
-    print(write_npz(out / f"{which}.npz", made))
+    print(write_npz(data_dir / f"{which}.npz", made))

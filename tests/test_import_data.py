@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import import_data
+from config import Config
 from data_files import DataError
 from made_data import glyphs, idx_bytes, write_idx, write_npz
 from mnist_data import load
@@ -105,6 +106,13 @@ def imported(tmp_path, source: Path, *options: str):
     with Image.open(tmp_path / "data" / "new.png") as sheet:
         assert sheet.size == (120 + 12 * 60, 20 * 60)
     return load("new", tmp_path / "data")
+
+
+def test_what_is_imported_is_where_the_training_looks(tmp_path, monkeypatch, made):
+    monkeypatch.setenv("CENTERLOSS_DATA", str(tmp_path / "elsewhere"))
+    source = write_npz(tmp_path / "source.npz", made)
+    assert import_data.main([str(source), "--name", "new"]) == 0
+    assert load("new", Config().data_dir).train.images.shape == made["train"][0].shape
 
 
 def test_folders_of_pictures(tmp_path, made):
