@@ -16,7 +16,7 @@ lint: .venv/requirements-dev.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Tables and pictures of docs/performance.md; the long one compares whole trainings, about 90 minutes.
+# Tables and pictures of docs/performance.md; the long one compares whole trainings, 5 to 90 minutes.
 bench: .venv/requirements-bench.done .venv/requirements.done
 	$(BIN)/python -m benchmarks
 

@@ -5,7 +5,7 @@ import argparse
 from benchmarks import center_updates, many_classes, table, time_to_accuracy, training_step, whole_run
 
 parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-parser.add_argument("--long", action="store_true", help="row 10 alone, which takes 90 minutes")
+parser.add_argument("--long", action="store_true", help="row 10 alone, which takes 5 to 90 minutes")
 
 if __name__ == "__main__":
     if parser.parse_args().long:

@@ -20,7 +20,8 @@ from mnist_data import load
 from running.precision import fastest
 from splits import Split, batches, divide
 
-TARGET, MAX_EPOCHS = 0.985, 100
+TARGET, MAX_EPOCHS, GOAL = 0.985, 100, "≤ 1/70"
+SAME_PACE = 0.1  # one epoch of the peer within so much of the recorded run's pace: it need not be run again
 EVALUATE_EVERY = 50  # steps of ours; PyTorch is evaluated after each epoch, 375 steps
 
 
@@ -97,22 +98,41 @@ def pytorch(training: Split, validation: Split) -> Iterator[tuple[int, float, fl
         yield epoch * steps, seconds, float((seen == validation.labels).mean())
 
 
+def peer() -> Iterator[tuple[int, float, float]]:
+    """The PyTorch rows of the recorded run if one epoch, timed now, has its pace; else those of a new run."""
+    recorded = [row for row in rows() if row[0] == "pytorch"]
+    epochs = pytorch(*split())
+    step, seconds, accuracy = next(epochs)
+    if recorded:
+        pace, then = seconds / step, recorded[-1][2] / recorded[-1][1]
+        print(f"pytorch: {1000 * pace:.0f} ms a step, {1000 * then:.0f} in the recorded run", flush=True)
+        if abs(pace / then - 1) <= SAME_PACE:
+            yield from (row[1:] for row in recorded)
+            return
+    yield step, seconds, accuracy
+    yield from epochs
+
+
+def rows() -> list[tuple[str, int, float, float]]:
+    """What docs/time_to_accuracy.csv holds."""
+    with (DOCS / "time_to_accuracy.csv").open(encoding="utf-8") as file:
+        return [(recipe, int(step), *map(float, rest)) for recipe, step, *rest in list(csv.reader(file))[1:]]
+
+
 def measure() -> list[Row]:
-    """Row 10; 84 minutes on two cores of an AMD EPYC (AVX512-BF16)."""
-    reached = {}
+    """Row 10; five minutes, or 84 if the peer has not its recorded pace (two cores of an AMD EPYC, AVX512-BF16)."""
+    reached, seen = {}, []
+    for recipe, evaluations in (("ours", ours(*split())), ("pytorch", peer())):
+        for step, seconds, accuracy in evaluations:
+            seen.append([recipe, step, f"{seconds:.2f}", f"{accuracy:.4f}"])
+            print(*seen[-1], flush=True)
+            if accuracy >= TARGET:
+                reached[recipe] = seconds
+                break
     with (DOCS / "time_to_accuracy.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["recipe", "step", "seconds", "validation_accuracy"])
-        for recipe in (ours, pytorch):
-            for step, seconds, accuracy in recipe(*split()):
-                writer.writerow([recipe.__name__, step, f"{seconds:.2f}", f"{accuracy:.4f}"])
-                file.flush()
-                print(f"{recipe.__name__}: step {step}, {seconds:.0f} s, {accuracy:.2%}", flush=True)
-                if accuracy >= TARGET:
-                    reached[recipe.__name__] = seconds
-                    break
+        csv.writer(file, lineterminator="\n").writerows([["recipe", "step", "seconds", "validation_accuracy"], *seen])
     what = f"wall time to {TARGET:.1%} validation accuracy: quickstart / PyTorch's public recipe"
     if len(reached) < 2:
-        return [Row(10, what, "not reached", "≤ 1/20", f"reached: {reached}")]
+        return [Row(10, what, "not reached", GOAL, f"reached: {reached}")]
     detail = f"{reached['ours']:.0f} s / {reached['pytorch']:.0f} s; docs/time_to_accuracy.csv"
-    return [Row(10, what, f"1/{reached['pytorch'] / reached['ours']:.0f}", "≤ 1/20", detail)]
+    return [Row(10, what, f"1/{reached['pytorch'] / reached['ours']:.0f}", GOAL, detail)]
