@@ -174,7 +174,8 @@ def test_the_differences_are_one_setting_each_from_the_paper_to_the_blog():
 
 def test_fast(started):
     _, handles, session = started("fast/lambda_eff_1")
-    for step, rate, weight in ((0, 0.0045 / 25, 0), (840, 0.0045, (840 / 2240) ** 3), (2240, None, 1), (2800, 4.5e-7, 1)):
+    peak, rising = 0.0045, (840 / 2240) ** 3
+    for step, rate, weight in ((0, peak / 25, 0), (840, peak, rising), (2240, None, 1), (2800, peak / 1e4, 1)):
         seen_rate, seen_weight = scalars_at(handles, session, step)
         assert seen_weight == pytest.approx(weight)
         if rate is not None:

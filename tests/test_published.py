@@ -157,7 +157,7 @@ def test_the_table_of_the_two_losses_is_of_the_measured_costs():
 
 def test_the_two_precisions_are_compared_by_their_exports():
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    exports = [table(ROOT / "docs" / "results" / name / "results.csv") for name in ("fast", "fast_float32")]
+    exports = [table(ROOT / "docs" / "results" / name / "results.csv") for name in ("fast_bfloat16", "fast_float32")]
     of = [{row["seed"]: row for row in rows if row["config"] == "lambda_eff_1"} for rows in exports]
     lines = page.partition("| | bfloat16 | float32 |")[2].partition("\n\n")[0].splitlines()[2:]
     assert len(lines) == 5
