@@ -4,8 +4,9 @@ import os
 import time
 
 import numpy as np
+import pytest
 
-from benchmarks import table, turns
+from benchmarks import table, time_to_accuracy, turns
 from benchmarks.center_updates import update_centers_by_loops
 from benchmarks.whole_run import training_seconds
 
@@ -61,6 +62,18 @@ def test_a_peer_that_is_not_ready_in_time_or_dies_is_left_out(tmp_path):
 def test_the_steps_of_all_sessions_are_added(tmp_path):
     (tmp_path / "sessions.csv").write_text("step,steps,seconds\n10,9,1.5\n20,9,2.25\n")
     assert training_seconds(tmp_path) == 3.75
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(95, "recorded"), (105, "recorded"), (85, "new"), (115, "new")])
+def test_the_peer_is_not_run_again_where_it_has_the_recorded_pace(tmp_path, monkeypatch, seconds, taken):
+    recorded, new = [(375, 98.0, 0.5), (750, 200.0, 0.985)], [(375, float(seconds), 0.4), (750, 2.0 * seconds, 0.99)]
+    lines = ["recipe,step,seconds,validation_accuracy", "ours,50,3,0.99"]
+    lines += [f"pytorch,{step},{time},{accuracy}" for step, time, accuracy in recorded]
+    (tmp_path / "time_to_accuracy.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(time_to_accuracy, "DOCS", tmp_path)
+    monkeypatch.setattr(time_to_accuracy, "split", lambda: (None, None))
+    monkeypatch.setattr(time_to_accuracy, "pytorch", lambda training, validation: iter(new))
+    assert list(time_to_accuracy.peer()) == (recorded if taken == "recorded" else new)
 
 
 def test_the_table_keeps_the_rows_that_were_not_measured_again(tmp_path, monkeypatch):
