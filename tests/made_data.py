@@ -3,7 +3,7 @@
     python tests/made_data.py twenty     # MNIST's and Fashion-MNIST's classes in one set of twenty
     python tests/made_data.py thousand   # a thousand classes: pairs of digits and a turn
 
-Both are read from, and written to, the folder that the training script looks in. A set is by split, "train" and
+Both are made of what the training script's data folder holds, and written there. A set is by split, "train" and
 "test", its images and labels.
 """
 
