@@ -240,10 +240,14 @@ def parse_command_line(arguments: list[str]) -> CommandLine:
 
 
 def resolve_snapshot_steps(snapshot_steps: tuple[int, ...] | None, steps: int) -> tuple[int, ...]:
-    """Where nothing is said: step 0, and up to 38 of which each is the same factor later, but for rounding."""
+    """Where nothing is said: steps 0 and 10, and up to 24 of which each is the same factor later, but for rounding.
+
+    Before step 10 there is little to see: all features are still close to the origin.
+    """
     if snapshot_steps is not None:
         return snapshot_steps
-    return tuple(sorted({0} | {round(steps ** (i / 38)) for i in range(39)}))
+    first = min(10, steps)
+    return tuple(sorted({0} | {round(first * (steps / first) ** (i / 24)) for i in range(25)}))
 
 
 def read_config(path: Path) -> Config:

@@ -26,7 +26,8 @@ def test_every_preset_of_then_is_still_there():
 
 
 FAST_THEN = {
-    "crop": 0, "batch_size": 100, "learning_rate": 0.006, "steps": 1500, "center_loss_warmup_steps": 1200,
+    "crop": 0, "augment_shift": 0, "batch_size": 100, "learning_rate": 0.006, "steps": 1500,
+    "center_loss_warmup_steps": 1200,
 }  # fmt: skip
 NAMES = ("blog/lambda_0.01", "blog/softmax", "paper/lambda_0.1", "fast/lambda_eff_1", "quickstart", "digits")
 

@@ -537,10 +537,12 @@ def test_snapshots_are_where_they_were_asked_or_spread_over_the_logarithm_of_the
     assert resolve_snapshot_steps((3, 7), 100) == (3, 7)
     assert resolve_snapshot_steps((), 100) == ()
     steps = resolve_snapshot_steps(None, 10**6)
-    assert (steps[0], steps[1], steps[-1]) == (0, 1, 10**6)
-    assert steps[-1 - 19] == 1000, "halfway on the logarithmic scale"
-    assert len(steps) <= 40
+    assert (steps[0], steps[1], steps[-1]) == (0, 10, 10**6)
+    assert steps[-1 - 12] == round(10**3.5), "halfway on the logarithmic scale"
+    assert len(steps) == 26
     assert list(steps) == sorted(set(steps))
+    assert resolve_snapshot_steps(None, 15) == (0, 10, 11, 12, 13, 14, 15)
+    assert resolve_snapshot_steps(None, 10) == (0, 10)
     assert resolve_snapshot_steps(None, 1) == (0, 1)
 
 

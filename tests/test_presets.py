@@ -126,8 +126,8 @@ def test_the_third_pool_of_the_paper_is_three_wide(started):
         ("long/softmax", 0, 0, 6_000), ("long/lambda_eff_0.01", 0.01, 0.01, 6_000),
         ("long/lambda_eff_0.1", 0.1, 0.1, 6_000), ("long/lambda_eff_1", 1, 1, 6_000),
         ("long/lambda_eff_3", 3, 3, 6_000),
-        ("fast/softmax", 0, 0, 2_800), ("fast/lambda_eff_0.01", 0.01, 0.01, 2_800),
-        ("fast/lambda_eff_0.1", 0.1, 0.1, 2_800), ("fast/lambda_eff_1", 1, 1, 2_800), ("quickstart", 1, 1, 2_800),
+        ("fast/softmax", 0, 0, 2_600), ("fast/lambda_eff_0.01", 0.01, 0.01, 2_600),
+        ("fast/lambda_eff_0.1", 0.1, 0.1, 2_600), ("fast/lambda_eff_1", 1, 1, 2_600), ("quickstart", 1, 1, 2_600),
     ],
 )  # fmt: skip
 def test_weights_and_steps(name, weight, weight_eff, steps):
@@ -174,8 +174,8 @@ def test_the_differences_are_one_setting_each_from_the_paper_to_the_blog():
 
 def test_fast(started):
     _, handles, session = started("fast/lambda_eff_1")
-    peak, rising = 0.0045, (840 / 2240) ** 3
-    for step, rate, weight in ((0, peak / 25, 0), (840, peak, rising), (2240, None, 1), (2800, peak / 1e4, 1)):
+    peak, rising = 0.0045, (780 / 2080) ** 3
+    for step, rate, weight in ((0, peak / 25, 0), (780, peak, rising), (2080, None, 1), (2600, peak / 1e4, 1)):
         seen_rate, seen_weight = scalars_at(handles, session, step)
         assert seen_weight == pytest.approx(weight)
         if rate is not None:
