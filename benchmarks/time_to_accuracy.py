@@ -42,24 +42,22 @@ def ours(training: Split, validation: Split) -> Iterator[tuple[int, float, float
     import tensorflow.compat.v1 as tf
 
     from evaluation import evaluate
+    from train_mnist import fed
     from training_graph import build_graph
 
     config = quickstart()
-    order = batches(len(training.labels), config.batch_size, config.seed, 0)
     with tf.Graph().as_default():
         graph = build_graph(config, 10, (28, 28))
         with tf.Session() as session:
             session.run(tf.global_variables_initializer())
-            seconds = 0.0
-            for step in range(1, config.steps + 1):
-                start = time.perf_counter()
-                index = next(order)
-                feed = {graph.images: training.images[index], graph.labels: training.labels[index]}
+            seconds, start = 0.0, time.perf_counter()
+            for step, feed in fed(graph, config, training, 0, None):
                 session.run([graph.train_op, graph.center_update], feed)
                 seconds += time.perf_counter() - start
-                if step % EVALUATE_EVERY == 0:
+                if (step + 1) % EVALUATE_EVERY == 0:
                     seen, _ = evaluate(session, graph, validation)
-                    yield step, seconds, float((seen.predictions == validation.labels).mean())
+                    yield step + 1, seconds, float((seen.predictions == validation.labels).mean())
+                start = time.perf_counter()
 
 
 def pytorch(training: Split, validation: Split) -> Iterator[tuple[int, float, float]]:
