@@ -143,7 +143,7 @@ class Config:
     checkpoint_every_steps: PositiveCount = field(default=1000, metadata=RESUMABLE | NOT_COMPARED)
     """steps between checkpoints"""
     snapshot_steps: tuple[Count, ...] | None = field(default=None, metadata=RESUMABLE | NOT_COMPARED)
-    """steps at which 2,000 test images are seen, for the animation alone; by default up to 39, ever farther apart"""
+    """steps at which 2,000 test images are seen, for the animation alone; by default up to 26, ever farther apart"""
     output_dir: str = field(default="outputs", metadata=NOT_COMPARED)
     """folder that gets the run's folder"""
     run_name: Name | None = field(default=None, metadata=NOT_COMPARED)

@@ -544,6 +544,8 @@ def test_snapshots_are_where_they_were_asked_or_spread_over_the_logarithm_of_the
     assert resolve_snapshot_steps(None, 15) == (0, 10, 11, 12, 13, 14, 15)
     assert resolve_snapshot_steps(None, 10) == (0, 10)
     assert resolve_snapshot_steps(None, 1) == (0, 1)
+    for told in ("config.py", "docs/run_folder.md"):
+        assert f"up to {len(steps)}" in (ROOT / told).read_text(), told
 
 
 # --- resume

@@ -196,6 +196,16 @@ def test_the_files_hold_only_what_differs_from_the_defaults():
         assert same <= {"center_loss_weight"}, path  # said in each, since the files differ in it
 
 
+def test_what_is_said_to_be_as_in_the_quickstart_is():
+    quickstart = yaml.safe_load((CONFIGS / "quickstart.yaml").read_text())
+    lines = [line for path in CONFIGS.rglob("*.yaml") for line in path.read_text().splitlines()]
+    said = [line for line in lines if line.endswith("as in quickstart.yaml")]
+    assert said
+    for line in said:
+        ((name, value),) = yaml.safe_load(line).items()
+        assert value == quickstart[name], line
+
+
 def test_the_update_in_the_graph_waits_for_all_that_read_the_centers():
     with tf.Graph().as_default() as graph:
         handles = build_graph(config.Config(center_update="in_graph"), 10, (28, 28))
