@@ -164,7 +164,8 @@ def run(command: CommandLine, signals: StopSignals, cluster: "Cluster | None" = 
             return 0
         cluster = None  # what may be left to do, the chief does alone
     if cluster is not None:
-        compared = sorted(dataclasses.asdict(config).keys() - names(NOT_COMPARED))
+        # All that decides a step, and not where and how often something is written. The seed draws the batches.
+        compared = sorted((dataclasses.asdict(config).keys() - names(NOT_COMPARED)) | {"seed"})
         same = {name: str(getattr(config, name)) for name in compared}
         cluster.join(same | {"data": fingerprint(data), "TensorFlow": tf.__version__})
         if cluster.rank:

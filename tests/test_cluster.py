@@ -194,11 +194,11 @@ def test_a_taken_port_and_too_small_a_last_batch_are_told(tmp_path, processes):
 def test_other_settings_are_named_by_all(tmp_path, processes):
     cluster = processes(2)
     for task in cluster.tasks:
-        other = ["--learning_rate", "0.1"] if task == "worker 1" else []
+        other = ["--learning_rate", "0.1", "--seed", "1"] if task == "worker 1" else []
         cluster.start(task, *RUN, *other, "--output_dir", tmp_path, "--run_name", "mixed")
     assert set(cluster.codes().values()) == {2}
     for task in cluster.tasks:
-        assert "not the same on all processes of the cluster: learning_rate;" in cluster.log(task)
+        assert "not the same on all processes of the cluster: learning_rate, seed;" in cluster.log(task)
 
 
 CHIEF, WORKER = {"chief": ["a:1"]}, {"chief": ["a:1"], "worker": ["b:1"]}

@@ -105,6 +105,7 @@ def test_paper(started):
     assert (low, high) == (-127.5 / 128, 127.5 / 128)
     assert (settings.batch_size, settings.momentum, settings.weight_decay) == (128, 0.9, 5e-4)
     assert (settings.validation_fraction, settings.steps, settings.center_alpha) == (0.0, 10_000, 0.5)
+    np.testing.assert_array_equal(session.run(handles.centers), np.zeros((10, 2)))
     assert [op.type for op in session.graph.get_operations()].count("ResourceApplyMomentum") == len(values)
 
 
